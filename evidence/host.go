@@ -1,0 +1,145 @@
+package evidence
+
+import (
+	"net/netip"
+	"time"
+)
+
+// RouteKind is what the kernel would do with a packet.
+type RouteKind string
+
+// The kinds of a route.
+const (
+	RouteUnicast     RouteKind = "unicast"
+	RouteLocal       RouteKind = "local"       // the address is this host's own
+	RouteNone        RouteKind = "none"        // ENETUNREACH
+	RouteProhibit    RouteKind = "prohibit"    // EACCES
+	RouteBlackhole   RouteKind = "blackhole"   // EINVAL
+	RouteUnreachable RouteKind = "unreachable" // EHOSTUNREACH
+)
+
+// Route is the kernel's answer to "how would a packet from here to there go".
+type Route struct {
+	Kind      RouteKind       `json:"kind"` // "" when it could not be asked
+	Interface string          `json:"interface,omitempty"`
+	Source    Opt[netip.Addr] `json:"source"`
+	NextHop   Opt[netip.Addr] `json:"next_hop"` // null when on-link
+	// Neighbour is Yes when the next hop's link-layer address is resolved, No
+	// when its resolution failed, Unknown otherwise (a link without
+	// neighbours, or not tried yet).
+	Neighbour Fact `json:"neighbour_resolved"`
+	// Tunnel is Yes when the interface is itself a tunnel (vti, xfrm, ipip,
+	// tun ...): a route to the gateway must not point into one.
+	Tunnel     Fact   `json:"into_tunnel"`
+	CannotLook string `json:"cannot_look,omitempty"`
+}
+
+// Link is the state of one network interface.
+type Link struct {
+	Name    string   `json:"name"`
+	Exists  Fact     `json:"exists"`
+	Up      Fact     `json:"up"`      // set up by the administrator
+	Carrier Fact     `json:"carrier"` // the lower layer is up
+	MTU     Opt[int] `json:"mtu_bytes"`
+}
+
+// SA is one security association of this host's kernel with the peer, without
+// its keys.
+type SA struct {
+	SPI      uint32         `json:"-"`
+	Inbound  bool           `json:"inbound"`
+	Protocol string         `json:"protocol"` // "esp" or "ah"
+	Mode     string         `json:"mode"`     // "tunnel", "transport", ...
+	Encap    bool           `json:"udp_encapsulated"`
+	Packets  uint64         `json:"packets"`
+	Bytes    uint64         `json:"bytes"`
+	Created  time.Time      `json:"created"`
+	Used     Opt[time.Time] `json:"last_used"`
+}
+
+// Tunnel is what the kernel's own IPsec state says about the peer, with the
+// traffic over a window. The counters are the kernel's own, so no capture can
+// miss what they count.
+type Tunnel struct {
+	// Readable is Yes when the kernel's SAs could be read here.
+	Readable Fact `json:"readable"`
+	SAs      []SA `json:"sas"`
+	// Policy is Yes when a policy with a template towards the peer is
+	// installed (a tunnel, or a trap for one), No when none is.
+	Policy Fact `json:"policy"`
+	// In and Out count what the SAs with the peer carried during Over.
+	In   Traffic `json:"in"`
+	Out  Traffic `json:"out"`
+	Over Seconds `json:"window_seconds"`
+	// LastIn is when inbound traffic was last counted.
+	LastIn     Opt[time.Time] `json:"last_in"`
+	CannotLook string         `json:"cannot_look,omitempty"`
+}
+
+// Traffic is a count of packets and their bytes.
+type Traffic struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Add returns the sum of two counts.
+func (t Traffic) Add(u Traffic) Traffic {
+	return Traffic{t.Packets + u.Packets, t.Bytes + u.Bytes}
+}
+
+// Sub returns what was counted since u.
+func (t Traffic) Sub(u Traffic) Traffic {
+	return Traffic{t.Packets - u.Packets, t.Bytes - u.Bytes}
+}
+
+// Host is what this host believes about the way to the peer.
+type Host struct {
+	Route    Route  `json:"route"`    // to the gateway
+	Underlay Link   `json:"underlay"` // the declared interface, or the route's
+	Tunnel   Tunnel `json:"tunnel"`
+	// Daemon is Yes when an IKE daemon holds UDP 500 or 4500 on this host.
+	Daemon Fact `json:"ike_daemon"`
+}
+
+// CaptureMode is where the passive counts come from.
+type CaptureMode string
+
+// The capture modes.
+const (
+	CaptureOff  CaptureMode = "off"
+	CaptureRing CaptureMode = "ring" // AF_PACKET, TPACKET_V3
+	CaptureFile CaptureMode = "file" // a recorded capture
+)
+
+// Capture is what passed on the underlay interface between this host and the
+// peer over a window. It proves presence; it proves absence only when
+// [Capture.Conclusive].
+type Capture struct {
+	Mode   CaptureMode `json:"mode"`
+	Reason string      `json:"reason,omitempty"` // why it is off, or may be blind
+	// Blind is Yes when inbound ESP may bypass the capture (ESP offload with
+	// GRO and the SA on this host).
+	Blind   Fact        `json:"blind"`
+	Dropped uint64      `json:"dropped"` // packets the kernel dropped for us during Over
+	Over    Seconds     `json:"window_seconds"`
+	In      WireTraffic `json:"in"`
+	Out     WireTraffic `json:"out"`
+	// ICMPErrors are ICMP errors that quote a packet between this host and
+	// the peer, by reason.
+	ICMPErrors map[ICMPReason]uint64 `json:"icmp_errors"`
+}
+
+// Conclusive reports whether the capture can say that a packet was not there.
+func (c Capture) Conclusive() bool {
+	return c.Mode != CaptureOff && c.Mode != "" && c.Blind == No && c.Dropped == 0 && c.Over > 0
+}
+
+// WireTraffic is what was seen of one peer in one direction.
+type WireTraffic struct {
+	ESP           Traffic           `json:"esp"`            // IP protocol 50
+	ESPInUDP      Traffic           `json:"esp_in_udp"`     // RFC 3948, UDP 4500
+	AH            Traffic           `json:"ah"`             // IP protocol 51
+	IKE           map[string]uint64 `json:"ike"`            // messages by exchange type
+	NATKeepalives uint64            `json:"nat_keepalives"` // RFC 3948 2.3
+	Fragments     uint64            `json:"fragments"`      // IP fragments of any of these
+}
