@@ -45,7 +45,7 @@ func SummarizeEcho(results []EchoResult, since time.Time) EchoSeries {
 		case EchoReply:
 			s.Sent++
 			s.Replies++
-			s.Trailing = 0
+			s.Trailing, s.TrailingUnsent = 0, 0
 			endRun()
 			rtts = append(rtts, r.RTT)
 			s.LastReply = Some(r.Sent.Add(r.RTT))
@@ -59,6 +59,7 @@ func SummarizeEcho(results []EchoResult, since time.Time) EchoSeries {
 			s.Sent++
 			s.SendErrors[r.Send]++
 			s.Trailing++
+			s.TrailingUnsent++
 		}
 	}
 	endRun()

@@ -105,8 +105,10 @@ type EchoSeries struct {
 	LongestRun int `json:"longest_loss_run"`
 	// Trailing is the number of requests at the end of the window that were
 	// not answered (lost or not sent): 0 means that the last was answered.
-	Trailing  int            `json:"trailing_unanswered"`
-	LastReply Opt[time.Time] `json:"last_reply"`
+	Trailing int `json:"trailing_unanswered"`
+	// TrailingUnsent is how many of those never left this host.
+	TrailingUnsent int            `json:"trailing_unsent"`
+	LastReply      Opt[time.Time] `json:"last_reply"`
 	// CannotLook says why no echo could be sent at all, such as a missing
 	// permission; "" when echoes could be sent.
 	CannotLook string `json:"cannot_look,omitempty"`
@@ -155,6 +157,9 @@ const (
 	VersionProbe IKERequest = "version"
 	// ProposalProbe is an IKE_SA_INIT whose only proposal nobody accepts.
 	ProposalProbe IKERequest = "proposal"
+	// ProposalProbeV1 is the same for IKEv1: a Main Mode message whose only
+	// proposal nobody accepts.
+	ProposalProbeV1 IKERequest = "proposal_v1"
 )
 
 // IKEResult is one IKE heartbeat on one port.
@@ -178,6 +183,9 @@ type IKEResult struct {
 type IKEPort struct {
 	Port    uint16      `json:"port"`
 	Results []IKEResult `json:"results"`
+	// Ever is Yes when a heartbeat on this port was answered at any time since
+	// the agent started, so that silence now is a change.
+	Ever Fact `json:"ever_answered"`
 	// CannotLook says why no heartbeat could be sent at all; "" when it could.
 	CannotLook string `json:"cannot_look,omitempty"`
 }

@@ -1,0 +1,155 @@
+package diagnosis
+
+import (
+	"cmp"
+	"slices"
+
+	"vpnprobe/evidence"
+)
+
+// Evaluate decides on one snapshot. It depends on nothing else: the same
+// snapshot always gives the same report.
+func Evaluate(s *evidence.Snapshot) *Report {
+	f := derive(s)
+	var found []Finding
+	var because []Text
+	for i := range ruleset {
+		r := &ruleset[i]
+		if missing := r.missing(f); missing != nil {
+			because = append(because, *missing)
+			continue
+		}
+		v := r.decide(f)
+		if !v.holds {
+			continue
+		}
+		severity := r.Severity
+		if v.harmless {
+			severity = Info
+		}
+		found = append(found, Finding{
+			Label: r.Label, Severity: severity, Confidence: v.confidence,
+			Role: Contributing, Evidence: v.evidence, Remedy: r.Remedy,
+		})
+	}
+	return assemble(s, f, found, because)
+}
+
+// assemble orders the findings, gives them their roles and adds the verdict
+// where no rule gave one.
+func assemble(s *evidence.Snapshot, f *facts, found []Finding, because []Text) *Report {
+	slices.SortStableFunc(found, func(a, b Finding) int {
+		return cmp.Or(
+			cmp.Compare(rank(a.Severity), rank(b.Severity)),
+			cmp.Compare(ruleOf(a.Label).Precedence, ruleOf(b.Label).Precedence))
+	})
+	r := &Report{Peer: s.Peer, Gateway: s.Declared.Gateway, Time: s.Time, Duration: s.Window.Duration(), Snapshot: s}
+	if len(found) == 0 || found[0].Severity == Info {
+		r.Findings = append([]Finding{healthyOrUnknown(f, because)}, found...)
+		r.Summary = summaries[r.Findings[0].Label]
+		return r
+	}
+	found[0].Role = Cause
+	explained := explainedBy(found[0].Label)
+	for i := 1; i < len(found); i++ {
+		if explained[found[i].Label] {
+			found[i].Role = Suppressed
+		}
+	}
+	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Compare(roleRank(a.Role), roleRank(b.Role)) })
+	r.Findings = found
+	r.Summary = ruleOf(found[0].Label).Summary
+	return r
+}
+
+// rank puts what is only worth knowing behind every fault.
+func rank(s Severity) int {
+	if s == Info {
+		return 1
+	}
+	return 0
+}
+
+func roleRank(r Role) int { return slices.Index([]Role{Cause, Contributing, Suppressed}, r) }
+
+// explainedBy returns every label that the given one explains, directly or
+// through others.
+func explainedBy(l Label) map[Label]bool {
+	out := map[Label]bool{}
+	var walk func(Label)
+	walk = func(l Label) {
+		for _, e := range ruleOf(l).Explains {
+			if !out[e] {
+				out[e] = true
+				walk(e)
+			}
+		}
+	}
+	walk(l)
+	return out
+}
+
+// healthyOrUnknown is the verdict when no rule found a fault: ok only when
+// something was seen to work and nothing that was declared is undecided.
+func healthyOrUnknown(f *facts, because []Text) Finding {
+	var works []Text
+	if _, r := port(f.ike500); r.Outcome == evidence.IKEAnswered {
+		works = append(works, say("IKE is answered on UDP 500 (%s)", "UDP 500 上的 IKE 有应答（%s）", r.Notify))
+	}
+	if _, r := port(f.ike4500); r.Outcome == evidence.IKEAnswered {
+		works = append(works, say("IKE is answered on UDP 4500 (%s)", "UDP 4500 上的 IKE 有应答（%s）", r.Notify))
+	}
+	if f.tunnelReceives() == evidence.Yes {
+		works = append(works, say("encrypted traffic comes in from the peer (%d packets)", "收到来自对端的加密流量（%d 个包）",
+			max(f.Host.Tunnel.In.Packets, espPackets(f.Capture.In))))
+	}
+	if f.innerAnswers() == evidence.Yes {
+		works = append(works, say("an inner host answers through the tunnel", "隧道内的主机有应答"))
+	}
+	innerPending := len(f.inner) > 0 && f.innerAnswers() != evidence.Yes
+	ike := f.ikeAnswers() == evidence.Yes
+	if !innerPending && (ike || f.works()) {
+		return Finding{Label: OK, Severity: Info, Confidence: Certain, Role: Cause, Evidence: works,
+			Remedy: say("nothing to do", "无需处理")}
+	}
+	why := append(f.undecided(), because...)
+	if len(why) == 0 {
+		why = []Text{say("nothing was observed yet", "尚无观测结果")}
+	}
+	return Finding{Label: Undecided, Severity: Info, Confidence: Possible, Role: Cause, Evidence: why,
+		Remedy: say("give the agent what it could not see, or observe for longer", "补上代理看不到的权限或信息，或延长观测时间")}
+}
+
+// undecided lists what kept the rules from deciding, most important first.
+func (f *facts) undecided() []Text {
+	var why []Text
+	if f.ResolveErr != "" {
+		why = append(why, say("the gateway's name does not resolve: %s", "网关域名无法解析：%s", f.ResolveErr))
+	}
+	for _, p := range []evidence.IKEPort{f.ike500, f.ike4500} {
+		last, ok := p.Last()
+		switch {
+		case p.CannotLook != "":
+			why = append(why, say("no IKE heartbeat on UDP %d: %s", "无法在 UDP %d 上发送 IKE 心跳：%s", p.Port, p.CannotLook))
+		case ok && last.Outcome == evidence.IKESendError:
+			why = append(why, say("IKE heartbeats to UDP %d do not leave this host (%s)", "发往 UDP %d 的 IKE 心跳未能离开本机（%s）", p.Port, last.Send))
+		case ok && last.Outcome == evidence.IKESilent:
+			why = append(why, say("the peer's UDP %d is silent, which a peer that works may be", "对端 UDP %d 无应答，正常的对端也可能如此", p.Port))
+		}
+	}
+	for _, e := range f.Echoes {
+		switch {
+		case e.CannotLook != "":
+			why = append(why, say("no ping to %s: %s", "无法 ping %s：%s", e.Target, e.CannotLook))
+		case e.TrailingUnsent > 0:
+			why = append(why, say("pings to %s do not leave this host (%s)", "发往 %s 的 ping 未能离开本机（%s）", e.Target, sendReasons(e)))
+		}
+	}
+	if silent, _ := f.lostInner(); len(silent) > 0 {
+		why = append(why, say("%s does not answer through the tunnel, and no cause shows from here", "%s 未通过隧道应答，且从本机看不出原因", targets(silent)))
+	}
+	if f.Host.Tunnel.CannotLook != "" {
+		why = append(why, say("the kernel's IPsec state cannot be read: %s", "无法读取内核的 IPsec 状态：%s", f.Host.Tunnel.CannotLook))
+	}
+	return why
+}

@@ -1,0 +1,279 @@
+package diagnosis
+
+import (
+	"math"
+	"net/netip"
+
+	"vpnprobe/evidence"
+)
+
+// The number of consecutive observations that make a finding when no single
+// one is decisive.
+const (
+	silentBeats   = 2 // IKE heartbeats; each is several datagrams
+	silentEchoes  = 3 // echo requests to one address
+	minOutPackets = 3 // encrypted packets sent before "none came back" means anything
+)
+
+// facts are the statements that the rules are written in, each derived from
+// the snapshot alone.
+type facts struct {
+	*evidence.Snapshot
+	gateway    evidence.EchoSeries // of the gateway; merged over its addresses
+	references []evidence.EchoSeries
+	inner      []evidence.EchoSeries
+	ike500     evidence.IKEPort
+	ike4500    evidence.IKEPort
+}
+
+func derive(s *evidence.Snapshot) *facts {
+	f := &facts{Snapshot: s, references: s.Echo(evidence.Reference), inner: s.Echo(evidence.Inner)}
+	if g := s.Echo(evidence.Gateway); len(g) > 0 {
+		f.gateway = g[0]
+	}
+	f.ike500, _ = s.IKEOn(500)
+	f.ike4500, _ = s.IKEOn(4500)
+	return f
+}
+
+// answers says whether an address answers echo requests now.
+func answers(e evidence.EchoSeries) evidence.Fact {
+	switch {
+	case e.Replies > 0 && e.Trailing < silentEchoes:
+		return evidence.Yes
+	case e.Trailing-e.TrailingUnsent >= silentEchoes:
+		return evidence.No
+	}
+	return evidence.Unknown
+}
+
+// gatewayAnswersPing says whether the gateway answers ICMP echo now.
+func (f *facts) gatewayAnswersPing() evidence.Fact { return answers(f.gateway) }
+
+// referencesAnswer is Yes when any reference answers, No when none does.
+func (f *facts) referencesAnswer() evidence.Fact { return anyAnswers(f.references) }
+
+func anyAnswers(list []evidence.EchoSeries) evidence.Fact {
+	all := evidence.Unknown
+	for _, e := range list {
+		switch answers(e) {
+		case evidence.Yes:
+			return evidence.Yes
+		case evidence.No:
+			all = evidence.No
+		}
+	}
+	return all
+}
+
+// port sums up the present state of one IKE port: the outcome that the last
+// heartbeats agree on, or "" when there is none yet. One ICMP error or answer
+// is decisive; silence needs several heartbeats in a row.
+func port(p evidence.IKEPort) (evidence.IKEOutcome, evidence.IKEResult) {
+	last, ok := p.Last()
+	if !ok {
+		return "", last
+	}
+	if last.Outcome != evidence.IKESilent {
+		return last.Outcome, last
+	}
+	silent := 0
+	for i := len(p.Results) - 1; i >= 0 && p.Results[i].Outcome == evidence.IKESilent; i-- {
+		silent++
+	}
+	if silent < silentBeats {
+		return "", last
+	}
+	return evidence.IKESilent, last
+}
+
+// ikeAnswers says whether the peer answers IKE on any port now.
+func (f *facts) ikeAnswers() evidence.Fact {
+	a, _ := port(f.ike500)
+	b, _ := port(f.ike4500)
+	switch {
+	case a == evidence.IKEAnswered || b == evidence.IKEAnswered:
+		return evidence.Yes
+	case unanswered(a) && (unanswered(b) || b == evidence.IKESendError || len(f.ike4500.Results) == 0):
+		return evidence.No
+	}
+	return evidence.Unknown
+}
+
+// unanswered reports whether a heartbeat left this host and got no answer.
+func unanswered(o evidence.IKEOutcome) bool {
+	switch o {
+	case evidence.IKESilent, evidence.IKERefused, evidence.IKEProhibited, evidence.IKEUnreachable:
+		return true
+	}
+	return false
+}
+
+// saUp says whether the kernel holds SAs with the peer in both directions.
+func (f *facts) saUp() evidence.Fact {
+	if f.Host.Tunnel.Readable != evidence.Yes {
+		return evidence.Unknown
+	}
+	var in, out bool
+	for _, sa := range f.Host.Tunnel.SAs {
+		in = in || sa.Inbound
+		out = out || !sa.Inbound
+	}
+	return evidence.FactOf(in && out)
+}
+
+// encapsulated says whether the tunnel's ESP travels in UDP 4500.
+func (f *facts) encapsulated() bool {
+	for _, sa := range f.Host.Tunnel.SAs {
+		if sa.Encap {
+			return true
+		}
+	}
+	return false
+}
+
+// tunnelReceives says whether encrypted traffic comes in from the peer while
+// we send some. The SA's own counters decide; the capture, only where it could
+// not have missed a packet.
+func (f *facts) tunnelReceives() evidence.Fact {
+	t, c := f.Host.Tunnel, f.Capture
+	if t.In.Packets > 0 {
+		return evidence.Yes
+	}
+	if f.saUp() == evidence.Yes {
+		if t.Out.Packets >= minOutPackets {
+			return evidence.No
+		}
+		return evidence.Unknown
+	}
+	wireIn, wireOut := espPackets(c.In), espPackets(c.Out)
+	if f.saUp() == evidence.Unknown {
+		if wireIn > 0 {
+			return evidence.Yes
+		}
+		if c.Conclusive() && wireOut >= minOutPackets {
+			return evidence.No
+		}
+	}
+	return evidence.Unknown
+}
+
+func espPackets(w evidence.WireTraffic) uint64 {
+	return w.ESP.Packets + w.ESPInUDP.Packets + w.AH.Packets
+}
+
+// innerAnswers is Yes when any declared inner address is reached, by echo or
+// by TCP, No when all that were tried are silent.
+func (f *facts) innerAnswers() evidence.Fact {
+	all := anyAnswers(f.inner)
+	for _, t := range f.TCP {
+		if tcpReached(t) {
+			return evidence.Yes
+		}
+	}
+	return all
+}
+
+// tcpReached reports whether the host was reached: a reset is an answer too.
+func tcpReached(t evidence.TCPResult) bool { return t.Connected == evidence.Yes || t.Refused }
+
+// works says whether the tunnel carries traffic from the peer now.
+func (f *facts) works() bool {
+	return f.tunnelReceives() == evidence.Yes || f.innerAnswers() == evidence.Yes
+}
+
+// lostInner lists the inner addresses that neither echo nor TCP reaches.
+func (f *facts) lostInner() (silent, pingOnly []evidence.EchoSeries) {
+	for _, e := range f.inner {
+		if answers(e) != evidence.No {
+			continue
+		}
+		byTCP := false
+		for _, t := range f.TCP {
+			byTCP = byTCP || t.Target.Addr() == e.Target && tcpReached(t)
+		}
+		if byTCP {
+			pingOnly = append(pingOnly, e)
+		} else {
+			silent = append(silent, e)
+		}
+	}
+	return silent, pingOnly
+}
+
+// behindNAT says whether a NAT stands between this host and the peer. A
+// private source towards a public gateway proves one, and so does an SA that
+// the daemon encapsulates.
+func (f *facts) behindNAT() evidence.Fact {
+	if f.encapsulated() {
+		return evidence.Yes
+	}
+	src, ok := f.source().Get()
+	if !ok || len(f.Addresses) == 0 || !public(f.Addresses[0]) {
+		return evidence.Unknown
+	}
+	return evidence.FactOf(!public(src))
+}
+
+// source is the address that our packets to the gateway carry.
+func (f *facts) source() evidence.Opt[netip.Addr] {
+	if f.Host.Route.Source.Known() {
+		return f.Host.Route.Source
+	}
+	last, _ := f.ike500.Last()
+	return last.Local
+}
+
+// sharedSpace is the carriers' NAT space of RFC 6598.
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+func public(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !sharedSpace.Contains(a)
+}
+
+// randomLoss returns how many echo requests count for the loss rate, and how
+// many of them were lost: outages and requests that we could not send are
+// other faults than a lossy path.
+func randomLoss(e evidence.EchoSeries) (sent, lost int) {
+	return e.Replies + e.Lost - e.InOutages, e.Lost - e.InOutages
+}
+
+// lossy says whether the loss rate is above limit with 97.5 % confidence
+// (Yes), or not shown to be (No); Unknown without enough requests.
+func lossy(e evidence.EchoSeries, limit float64) evidence.Fact {
+	n, lost := randomLoss(e)
+	if n < 20 || e.Replies == 0 {
+		return evidence.Unknown
+	}
+	return evidence.FactOf(wilsonLow(lost, n) > limit)
+}
+
+// wilsonLow is the lower bound of the 95 % Wilson score interval of a ratio
+// of k in n.
+func wilsonLow(k, n int) float64 {
+	const z = 1.96
+	if n == 0 {
+		return 0
+	}
+	p, m := float64(k)/float64(n), float64(n)
+	return (p + z*z/(2*m) - z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))) / (1 + z*z/m)
+}
+
+// contradicted reports whether other traffic to the gateway shows that a loss
+// rate seen with ping is not the path's: heartbeats that all passed at the
+// first try though the path should have dropped some (with 95 % confidence).
+// That is what a gateway looks like that limits the pings it answers.
+func (f *facts) contradicted(low float64) bool {
+	clean := 0
+	for _, p := range []evidence.IKEPort{f.ike500, f.ike4500} {
+		for _, r := range p.Results {
+			if r.Outcome == evidence.IKEAnswered && r.Requests == 1 {
+				clean++
+			} else if r.Outcome == evidence.IKEAnswered || r.Outcome == evidence.IKESilent {
+				return false
+			}
+		}
+	}
+	return math.Pow(1-low, float64(clean)) < 0.05
+}

@@ -1,0 +1,149 @@
+package diagnosis
+
+import "vpnprobe/evidence"
+
+// internetDown: the way out of this host is dead for everybody, not only for
+// the peer. A link that is down or a next hop that does not resolve is proof;
+// otherwise all references must be silent together with the peer.
+func internetDown(f *facts) verdict {
+	if f.gatewayAnswersPing() == evidence.Yes || f.ikeAnswers() == evidence.Yes || f.works() || f.referencesAnswer() == evidence.Yes {
+		return no
+	}
+	l, r := f.Host.Underlay, f.Host.Route
+	var seen []Text
+	if l.Up == evidence.No || l.Up == evidence.Yes && l.Carrier == evidence.No {
+		seen = append(seen, say("interface %s is down (up: %s, carrier: %s)", "接口 %s 处于断开状态（启用：%s，载波：%s）", l.Name, l.Up, l.Carrier))
+	}
+	if r.Neighbour == evidence.No && f.gatewayAnswersPing() == evidence.No {
+		hop, _ := r.NextHop.Get()
+		seen = append(seen, say("the next hop %s on %s does not answer address resolution", "%s 是 %s 上的下一跳，但其地址解析无应答", hop, r.Interface))
+	}
+	proof := len(seen) > 0
+	if !routable(r) && !proof {
+		return no
+	}
+	silent := f.referencesAnswer() == evidence.No && f.gatewayAnswersPing() != evidence.Yes && f.ikeAnswers() == evidence.No
+	if !proof && !silent {
+		return no
+	}
+	seen = append(seen, referenceText(f.references)...)
+	seen = append(seen, pingText(f.gateway), ikeText(f.ike500))
+	if proof {
+		return yes(Certain, seen...)
+	}
+	return yes(Likely, seen...)
+}
+
+func routable(r evidence.Route) bool {
+	return r.Kind == evidence.RouteUnicast || r.Kind == evidence.RouteLocal
+}
+
+// underlayRouteWrong: the kernel itself says that it cannot send to the
+// gateway, or it sends into a tunnel while nothing comes back.
+func underlayRouteWrong(f *facts) verdict {
+	r := f.Host.Route
+	if f.gatewayAnswersPing() == evidence.Yes && f.gateway.Trailing == 0 || f.works() {
+		return no
+	}
+	if !routable(r) {
+		return yes(Certain, say("the kernel's route to %s is %q", "内核到 %s 的路由为 %q", f.Declared.Gateway, r.Kind))
+	}
+	if r.Tunnel == evidence.Yes && f.ikeAnswers() == evidence.No && f.gatewayAnswersPing() == evidence.No {
+		return yes(Likely, say("the route to %s points into the tunnel interface %s", "到 %s 的路由指向隧道接口 %s", f.Declared.Gateway, r.Interface),
+			pingText(f.gateway), ikeText(f.ike500))
+	}
+	return no
+}
+
+// peerUnreachable: neither ping nor IKE, on either port, brings anything back
+// from the peer, while the rest of the Internet is not known to be down.
+func peerUnreachable(f *facts) verdict {
+	if f.gatewayAnswersPing() == evidence.Yes || f.ikeAnswers() != evidence.No || f.works() ||
+		f.referencesAnswer() == evidence.No || !routable(f.Host.Route) && f.Host.Route.Kind != "" {
+		return no
+	}
+	seen := []Text{pingText(f.gateway), ikeText(f.ike500), ikeText(f.ike4500)}
+	seen = append(seen, referenceText(f.references)...)
+	for _, p := range []evidence.IKEPort{f.ike500, f.ike4500} {
+		if o, last := port(p); o == evidence.IKEUnreachable && last.ICMP != nil {
+			return yes(Certain, seen...)
+		}
+	}
+	for _, e := range f.gateway.ICMPErrors {
+		if e.Reason == evidence.HostUnreachable || e.Reason == evidence.NetUnreachable {
+			seen = append(seen, say("ICMP %s about our pings from %s, %d times", "收到 %[2]s 关于我们 ping 的 ICMP %[1]s，共 %[3]d 次", e.Reason, offender(&e.ICMPError), e.Count))
+			return yes(Likely, seen...)
+		}
+	}
+	if f.referencesAnswer() == evidence.Yes && f.gatewayAnswersPing() == evidence.No {
+		return yes(Likely, seen...)
+	}
+	return yes(Possible, seen...)
+}
+
+// underlayLoss: pings to the gateway are lost at random above the limit, and
+// no other traffic to the gateway contradicts them.
+func underlayLoss(f *facts) verdict {
+	limit := f.Declared.MaxLoss
+	if limit <= 0 || lossy(f.gateway, limit) != evidence.Yes {
+		return no
+	}
+	n, lost := randomLoss(f.gateway)
+	seen := []Text{say("ping %s: %d of %d lost at random (%.1f %%; limit %.1f %%)", "ping %s：随机丢失 %d/%d（%.1f %%；门限 %.1f %%）",
+		f.gateway.Target, lost, n, percent(lost, n), 100*limit)}
+	uplink, clean := false, false
+	for _, e := range f.references {
+		m, l := randomLoss(e)
+		seen = append(seen, say("reference %s: %d of %d lost (%.1f %%)", "参照地址 %s：丢失 %d/%d（%.1f %%）", e.Target, l, m, percent(l, m)))
+		uplink = uplink || lossy(e, limit) == evidence.Yes
+		clean = clean || lossy(e, limit) == evidence.No
+	}
+	switch {
+	case uplink && !clean:
+		seen = append(seen, say("the references lose too: the loss is on this side's uplink", "参照地址也丢包：丢包发生在本端上行链路"))
+		return yes(Certain, seen...)
+	case f.contradicted(wilsonLow(lost, n)):
+		return no
+	case clean:
+		seen = append(seen, say("the references do not: the loss is on the peer's side", "参照地址不丢包：丢包发生在对端一侧"))
+	}
+	return yes(Likely, seen...)
+}
+
+// underlayLatency: the median round-trip time to the gateway is above the limit.
+func underlayLatency(f *facts) verdict {
+	limit := f.Declared.MaxRTT
+	rtt, ok := f.gateway.RTT.Get()
+	if limit <= 0 || !ok || f.gateway.Replies < 5 || rtt.Median <= limit {
+		return no
+	}
+	seen := []Text{say("ping %s: median round trip %.0f ms (limit %.0f ms)", "ping %s：往返时延中位数 %.0f 毫秒（门限 %.0f 毫秒）",
+		f.gateway.Target, millis(rtt.Median), millis(limit))}
+	for _, e := range f.references {
+		if r, ok := e.RTT.Get(); ok {
+			seen = append(seen, say("reference %s: median round trip %.0f ms", "参照地址 %s：往返时延中位数 %.0f 毫秒", e.Target, millis(r.Median)))
+		}
+	}
+	return yes(Certain, seen...)
+}
+
+func millis(s evidence.Seconds) float64 { return 1000 * s.Duration().Seconds() }
+
+// icmpBlocked: an address ignores ping and is reached otherwise.
+func icmpBlocked(f *facts) verdict {
+	var seen []Text
+	if f.gatewayAnswersPing() == evidence.No && (f.ikeAnswers() == evidence.Yes || f.works()) {
+		seen = append(seen, pingText(f.gateway))
+		if f.ikeAnswers() == evidence.Yes {
+			seen = append(seen, ikeText(f.ike500))
+		}
+	}
+	_, pingOnly := f.lostInner()
+	for _, e := range pingOnly {
+		seen = append(seen, say("inner host %s answers TCP but no ping", "内部主机 %s 应答 TCP 但不应答 ping", e.Target))
+	}
+	if len(seen) == 0 {
+		return no
+	}
+	return yes(Likely, seen...)
+}

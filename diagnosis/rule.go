@@ -1,0 +1,176 @@
+package diagnosis
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"vpnprobe/evidence"
+)
+
+// Rule is one diagnosis as data. [Rules] lists them all.
+type Rule struct {
+	Label    Label
+	Severity Severity
+	// Precedence orders the rules that hold at the same time: the lowest is
+	// the cause. 1 to 99; facts about this host come before guesses about
+	// remote ones.
+	Precedence int
+	// Needs are the observations without which the rule says nothing.
+	Needs []Need
+	// Explains are the labels that are only symptoms when this rule holds.
+	Explains []Label
+	Summary  Text // one sentence: what is wrong
+	Remedy   Text // what to do
+	decide   func(*facts) verdict
+}
+
+// Need names one observation that a rule cannot do without.
+type Need string
+
+// The observations that rules can need.
+const (
+	NeedRoute Need = "route" // the kernel's route to the gateway
+	NeedEcho  Need = "ping"  // echo requests to the gateway were resolved
+	NeedIKE   Need = "ike"   // heartbeats on UDP 500 ended
+	NeedSAs   Need = "sas"   // the kernel's SAs could be read
+	NeedInner Need = "inner" // an inner address is declared and was probed
+)
+
+// has reports whether the observation is there.
+func (n Need) has(f *facts) bool {
+	switch n {
+	case NeedRoute:
+		return f.Host.Route.Kind != ""
+	case NeedEcho:
+		return f.gateway.Sent > 0
+	case NeedIKE:
+		return len(f.ike500.Results) > 0
+	case NeedSAs:
+		return f.Host.Tunnel.Readable == evidence.Yes
+	case NeedInner:
+		return len(f.inner) > 0 || len(f.TCP) > 0
+	}
+	return false
+}
+
+// missing says what keeps the rule from deciding although it ought to; nil
+// when nothing does, or when only an undeclared inner address does.
+func (r *Rule) missing(f *facts) *Text {
+	for _, n := range r.Needs {
+		if n.has(f) {
+			continue
+		}
+		t := say("%s cannot be decided without: %s", "缺少以下观测，无法判断 %s：%s", r.Label, n)
+		return &t
+	}
+	return nil
+}
+
+// verdict is what a rule says about one snapshot.
+type verdict struct {
+	holds      bool
+	confidence Confidence
+	evidence   []Text
+	harmless   bool // worth knowing, but the tunnel works: severity Info
+}
+
+var no = verdict{}
+
+func yes(c Confidence, evidence ...Text) verdict {
+	return verdict{holds: true, confidence: c, evidence: evidence}
+}
+
+// Rules returns every rule, by precedence. The slice is the caller's.
+func Rules() []Rule { return slices.Clone(ruleset) }
+
+func ruleOf(l Label) *Rule {
+	for i := range ruleset {
+		if ruleset[i].Label == l {
+			return &ruleset[i]
+		}
+	}
+	return &Rule{}
+}
+
+var summaries = map[Label]Text{
+	OK:        say("everything that could be looked at works", "所有可观测的项目均正常"),
+	Undecided: say("what was observed does not decide", "现有观测不足以作出判断"),
+}
+
+// Sentences that several rules quote.
+
+func pingText(e evidence.EchoSeries) Text {
+	n := e.Sent
+	if !e.Target.IsValid() {
+		return say("the gateway was not pinged", "未对网关执行 ping")
+	}
+	return say("ping %s: %d of %d answered, the last %d not", "ping %s：%d/%d 有应答，最近连续 %d 个无应答", e.Target, e.Replies, n, e.Trailing)
+}
+
+func referenceText(list []evidence.EchoSeries) []Text {
+	if len(list) == 0 {
+		return []Text{say("no reference address is declared, so this host's own uplink is not excluded", "未配置参照地址，因此不能排除本机上行链路的问题")}
+	}
+	var out []Text
+	for _, e := range list {
+		out = append(out, say("reference %s: %d of %d pings answered", "参照地址 %s：%d/%d 个 ping 有应答", e.Target, e.Replies, e.Sent))
+	}
+	return out
+}
+
+func ikeText(p evidence.IKEPort) Text {
+	last, ok := p.Last()
+	if !ok {
+		return say("UDP %d was not probed", "未探测 UDP %d", p.Port)
+	}
+	switch last.Outcome {
+	case evidence.IKEAnswered:
+		return say("UDP %d: IKE answered with %s", "UDP %d：IKE 应答 %s", p.Port, last.Notify)
+	case evidence.IKESilent:
+		beats, sent := 0, 0
+		for i := len(p.Results) - 1; i >= 0 && p.Results[i].Outcome == evidence.IKESilent; i-- {
+			beats++
+			sent += p.Results[i].Requests
+		}
+		return say("UDP %d: no answer to %d IKE heartbeats in a row (%d datagrams)", "UDP %d：连续 %d 次 IKE 心跳（%d 个报文）无应答", p.Port, beats, sent)
+	case evidence.IKESendError:
+		return say("UDP %d: heartbeats do not leave this host (%s)", "UDP %d：心跳未能离开本机（%s）", p.Port, last.Send)
+	}
+	if last.ICMP == nil {
+		return say("UDP %d: %s", "UDP %d：%s", p.Port, last.Outcome)
+	}
+	return say("UDP %d: ICMP %s (type %d code %d) from %s", "UDP %d：收到 ICMP %s（类型 %d 代码 %d），来自 %s",
+		p.Port, last.ICMP.Reason, last.ICMP.Type, last.ICMP.Code, offender(last.ICMP))
+}
+
+func offender(e *evidence.ICMPError) string {
+	if a, ok := e.Offender.Get(); ok {
+		return a.String()
+	}
+	return "?"
+}
+
+func targets(list []evidence.EchoSeries) string {
+	var names []string
+	for _, e := range list {
+		names = append(names, e.Target.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+func sendReasons(e evidence.EchoSeries) string {
+	var parts []string
+	for _, r := range slices.Sorted(maps.Keys(e.SendErrors)) {
+		parts = append(parts, fmt.Sprintf("%s x%d", r, e.SendErrors[r]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func percent(part, whole int) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return 100 * float64(part) / float64(whole)
+}

@@ -1,0 +1,89 @@
+package diagnosis
+
+import "vpnprobe/evidence"
+
+// espBlocked: the SAs are up, we encrypt and send, and the kernel has
+// accepted no packet from the peer in the same time, though inner probes and
+// probes that expire at the remote gateway asked for one.
+//
+// A packet that a capture saw come in is not blocked, whatever the kernel
+// then did with it.
+func espBlocked(f *facts) verdict {
+	if f.saUp() != evidence.Yes || f.tunnelReceives() != evidence.No || f.innerAnswers() == evidence.Yes ||
+		f.ikeAnswers() != evidence.Yes || espPackets(f.Capture.In) > 0 {
+		return no
+	}
+	if f.Hop.Sent == 0 || f.Hop.Answered > 0 {
+		return no
+	}
+	t := f.Host.Tunnel
+	seen := []Text{
+		say("the SAs carried %d packets out and 0 in within %.0f s", "%.0[2]f 秒内 SA 发出 %[1]d 个包，收到 0 个", t.Out.Packets, t.Over.Duration().Seconds()),
+		say("%d probes that expire at the remote gateway brought nothing back through the tunnel", "%d 个在对端网关处过期的探测未从隧道返回任何报文", f.Hop.Sent),
+		ikeText(f.ike500), ikeText(f.ike4500),
+	}
+	if f.Capture.Conclusive() {
+		seen = append(seen, say("on the wire: %d ESP packets out, 0 in, none missed", "线路上：发出 %d 个 ESP 报文，收到 0 个，无漏抓", espPackets(f.Capture.Out)))
+	}
+	var ever uint64
+	for _, sa := range t.SAs {
+		if sa.Inbound {
+			ever += sa.Packets
+		}
+	}
+	switch {
+	case f.Hop.Ever == evidence.Yes:
+		return yes(Likely, append(seen, say("the remote gateway answered such probes before", "对端网关此前会应答此类探测"))...)
+	case ever == 0:
+		return yes(Likely, append(seen, say("these SAs never received a packet", "这些 SA 从未收到过报文"))...)
+	}
+	return yes(Possible, append(seen, say("these SAs received %d packets before; a remote gateway that lost the SA looks the same", "这些 SA 此前收到过 %d 个包；对端网关丢失 SA 时表现相同", ever))...)
+}
+
+// innerUnreachable: the tunnel passes, or cannot be looked into, and a
+// declared inner host is reached neither by ping nor by TCP.
+func innerUnreachable(f *facts) verdict {
+	silent, _ := f.lostInner()
+	if len(silent) == 0 || f.ikeAnswers() == evidence.No && !f.works() {
+		return no
+	}
+	t := f.Host.Tunnel
+	var seen []Text
+	for _, e := range silent {
+		seen = append(seen, say("inner host %s: %d of %d pings answered", "内部主机 %s：%d/%d 个 ping 有应答", e.Target, e.Replies, e.Sent))
+	}
+	for _, r := range f.TCP {
+		if !tcpReached(r) && r.Connected == evidence.No {
+			seen = append(seen, say("inner host %s: no TCP connection (%s)", "内部主机 %s：TCP 无法连接（%s）", r.Target, r.Reason))
+		}
+	}
+	if hop, ok := f.Hop.Offender.Get(); ok {
+		seen = append(seen, say("the remote gateway answers through the tunnel (%s)", "对端网关通过隧道应答（%s）", hop))
+	}
+	switch f.tunnelReceives() {
+	case evidence.Yes:
+		seen = append(seen, say("the tunnel carried %d packets out and %d in meanwhile", "其间隧道发出 %d 个包，收到 %d 个", t.Out.Packets, max(t.In.Packets, espPackets(f.Capture.In))))
+		return yes(Likely, seen...)
+	case evidence.No:
+		return yes(Possible, append(seen, say("our packets go out encrypted (%d), nothing comes back", "我们的报文已加密发出（%d 个），没有任何返回", t.Out.Packets))...)
+	}
+	if f.saUp() == evidence.Unknown && f.ikeAnswers() == evidence.Yes {
+		return yes(Possible, append(seen, say("this host's IPsec state cannot be read, so whether the tunnel is up is not known", "无法读取本机 IPsec 状态，因此不知道隧道是否建立"))...)
+	}
+	return no
+}
+
+// tunnelDown: the peer answers IKE, this host is the tunnel's end (it has a
+// policy for it or runs an IKE daemon), traffic asked for the tunnel, and no
+// SA exists.
+func tunnelDown(f *facts) verdict {
+	here := f.Host.Tunnel.Policy == evidence.Yes || f.Host.Daemon == evidence.Yes
+	if f.saUp() != evidence.No || !here || f.innerAnswers() != evidence.No || f.ikeAnswers() != evidence.Yes {
+		return no
+	}
+	silent, _ := f.lostInner()
+	return yes(Certain,
+		say("the kernel holds no pair of SAs with the peer (policy installed: %s, IKE daemon here: %s)", "内核没有与对端的成对 SA（已安装策略：%s，本机 IKE 服务：%s）", f.Host.Tunnel.Policy, f.Host.Daemon),
+		say("inner hosts asked for it and stay silent: %s", "内部主机已触发流量但无应答：%s", targets(silent)),
+		ikeText(f.ike500))
+}
