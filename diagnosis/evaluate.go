@@ -15,8 +15,10 @@ func Evaluate(s *evidence.Snapshot) *Report {
 	var because []Text
 	for i := range ruleset {
 		r := &ruleset[i]
-		if missing := r.missing(f); missing != nil {
-			because = append(because, *missing)
+		if missing, ok := r.missing(f); ok {
+			if missing != NeedInner { // what is not declared is not missed
+				because = append(because, say("%s cannot be decided without: %s", "缺少以下观测，无法判断 %s：%s", r.Label, missing))
+			}
 			continue
 		}
 		v := r.decide(f)

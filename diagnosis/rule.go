@@ -55,17 +55,14 @@ func (n Need) has(f *facts) bool {
 	return false
 }
 
-// missing says what keeps the rule from deciding although it ought to; nil
-// when nothing does, or when only an undeclared inner address does.
-func (r *Rule) missing(f *facts) *Text {
+// missing returns the first observation that the rule lacks.
+func (r *Rule) missing(f *facts) (Need, bool) {
 	for _, n := range r.Needs {
-		if n.has(f) {
-			continue
+		if !n.has(f) {
+			return n, true
 		}
-		t := say("%s cannot be decided without: %s", "缺少以下观测，无法判断 %s：%s", r.Label, n)
-		return &t
 	}
-	return nil
+	return "", false
 }
 
 // verdict is what a rule says about one snapshot.
