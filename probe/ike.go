@@ -1,0 +1,347 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"vpnprobe/evidence"
+	"vpnprobe/internal/rawconn"
+	"vpnprobe/internal/wire/ike"
+)
+
+// DefaultIKETimeout is how long a heartbeat waits for the answer to each of
+// its requests, unless configured otherwise.
+const DefaultIKETimeout = 2 * time.Second
+
+// portNATT is the UDP port on which IKE shares with ESP, and so has a marker
+// before each message (RFC 3948).
+const portNATT = 4500
+
+// IKEConfig says where an IKE heartbeat goes to.
+type IKEConfig struct {
+	// Target is the peer's address and port.
+	Target netip.AddrPort
+	// Port is the port that Target stands for, 500 or 4500; 0 means Target's
+	// own. It decides about the framing and is what results are reported
+	// under; the two differ only where the peer is a demonstration.
+	Port uint16
+	// Source is the address to send from; the zero Addr leaves it to routing.
+	Source netip.Addr
+	// Interface binds the probe to an interface; "" does not.
+	Interface string
+	// Timeout is how long to wait for the answer to each request; 0 means
+	// [DefaultIKETimeout]. A heartbeat sends three requests at most.
+	Timeout time.Duration
+}
+
+// IKE asks one UDP port of one peer whether an IKE responder answers there,
+// without leaving state at the peer (docs/ike-heartbeat.md).
+type IKE struct {
+	cfg  IKEConfig
+	dial func() (ikeConn, error)
+
+	mu     sync.Mutex // held by the heartbeat that runs
+	closed bool
+	conn   ikeConn // nil while it cannot be opened
+	bypass bool
+	local  evidence.Opt[netip.Addr]
+	buf    []byte
+	// prefer is the request that the peer answered last.
+	prefer evidence.IKERequest
+	recent recentSPIs
+}
+
+// ikeConn is the socket of a heartbeat.
+type ikeConn interface {
+	Send(b []byte, to netip.AddrPort) error
+	Receive(ctx context.Context) (rawconn.Event, error)
+	BypassesIPsec() bool
+	Close() error
+}
+
+// OpenIKE opens the socket that heartbeats to one port of a peer are sent
+// from. That its interface or source address is not there (yet) is no error
+// but something for [IKE.Heartbeat] to see and to recover from.
+func OpenIKE(cfg IKEConfig) (*IKE, error) {
+	if !cfg.Target.IsValid() || cfg.Target.Port() == 0 {
+		return nil, fmt.Errorf("open IKE probe: target %v: want an address and a port", cfg.Target)
+	}
+	cfg.Target = netip.AddrPortFrom(cfg.Target.Addr().Unmap(), cfg.Target.Port())
+	if cfg.Port == 0 {
+		cfg.Port = cfg.Target.Port()
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = DefaultIKETimeout
+	}
+	opts := rawconn.Options{Source: cfg.Source, Interface: cfg.Interface, BypassIPsec: true}
+	k := newIKE(cfg, func() (ikeConn, error) { return rawconn.ListenUDP(cfg.Target.Addr().Is6(), opts) })
+	if err := k.open(); err != nil && !deviceMissing(sendReason(err)) {
+		return nil, fmt.Errorf("open IKE probe to %v: %w", cfg.Target, err)
+	}
+	if path, err := rawconn.LookUpPath(cfg.Target.Addr(), opts); err == nil {
+		k.local = evidence.Some(path.Source)
+	}
+	return k, nil
+}
+
+func newIKE(cfg IKEConfig, dial func() (ikeConn, error)) *IKE {
+	return &IKE{cfg: cfg, dial: dial, prefer: evidence.VersionProbe}
+}
+
+// deviceMissing reports whether a send failed for lack of what the socket is
+// bound to, in which case a new socket may do better than the old.
+func deviceMissing(r evidence.SendReason) bool {
+	return r == evidence.NoDevice || r == evidence.NoAddress
+}
+
+func (k *IKE) open() error {
+	conn, err := k.dial()
+	if err != nil {
+		return err
+	}
+	k.conn, k.bypass = conn, conn.BypassesIPsec()
+	return nil
+}
+
+// BypassesIPsec reports whether this host's IPsec policies leave the
+// heartbeats alone. If not (it needs CAP_NET_ADMIN), a policy that covers both
+// gateways' addresses may swallow or encrypt them.
+func (k *IKE) BypassesIPsec() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.bypass
+}
+
+// Close closes the socket, once a running heartbeat has ended.
+func (k *IKE) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	if k.conn == nil {
+		return nil
+	}
+	err := k.conn.Close()
+	k.conn = nil
+	return err
+}
+
+// Heartbeat sends one request and, on silence, two more: the same again, and
+// the other kind. It starts with the kind that the peer answered last, so an
+// answering peer gets one datagram. A peer that answers COOKIE is alive; the
+// cookie is not returned.
+//
+// The error is not nil when it was not possible to look: ctx ended, or the
+// socket broke. Whatever the network or the peer did is in the result.
+func (k *IKE) Heartbeat(ctx context.Context) (evidence.IKEResult, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	h := &heartbeat{
+		ike:    k,
+		result: evidence.IKEResult{Port: k.cfg.Port, Sent: time.Now(), Request: k.prefer, Local: k.local},
+	}
+	if k.closed {
+		return h.result, fmt.Errorf("IKE probe to %v: already closed", k.cfg.Target)
+	}
+	if k.conn == nil {
+		if err := k.open(); err != nil {
+			if r := sendReason(err); deviceMissing(r) {
+				h.sendError(r)
+				return h.result, nil
+			}
+			return h.result, fmt.Errorf("IKE probe to %v: %w", k.cfg.Target, err)
+		}
+	}
+	if err := h.run(ctx); err != nil {
+		return h.result, fmt.Errorf("IKE probe to %v: %w", k.cfg.Target, err)
+	}
+	if h.result.Outcome == evidence.IKEAnswered {
+		k.prefer = h.result.Request
+	}
+	if deviceMissing(h.result.Send) {
+		// A socket stays bound to an interface that was removed, even when
+		// one of the same name returns.
+		k.conn.Close()
+		k.conn = nil
+	}
+	return h.result, nil
+}
+
+// heartbeat is one run of [IKE.Heartbeat].
+type heartbeat struct {
+	ike    *IKE
+	result evidence.IKEResult
+	sent   []sentRequest
+	// late is an ICMP error about the heartbeat before: what it says counts
+	// only if nothing better is heard.
+	late *evidence.ICMPError
+}
+
+type sentRequest struct {
+	spi  ike.SPI
+	kind evidence.IKERequest
+	at   time.Time
+}
+
+func (h *heartbeat) run(ctx context.Context) error {
+	defer func() {
+		for _, s := range h.sent {
+			h.ike.recent.add(s.spi)
+		}
+	}()
+	first, second := evidence.VersionProbe, evidence.ProposalProbe
+	if h.ike.prefer == second {
+		first, second = second, first
+	}
+	for _, kind := range []evidence.IKERequest{first, first, second} {
+		if h.send(kind); h.result.Outcome != "" {
+			return nil
+		}
+		if err := h.wait(ctx); err != nil || h.result.Outcome != "" {
+			return err
+		}
+	}
+	h.result.Outcome = evidence.IKESilent
+	if h.late != nil {
+		h.refuse(*h.late)
+	}
+	return nil
+}
+
+// send sends a request under an SPI of its own, so that each answer tells
+// which request it is to, and no round-trip time is taken from the wrong one.
+func (h *heartbeat) send(kind evidence.IKERequest) {
+	k := h.ike
+	spi := newSPI()
+	k.buf = k.buf[:0]
+	if k.cfg.Port == portNATT {
+		k.buf = ike.AppendNonESPMarker(k.buf)
+	}
+	k.buf = appendRequest(k.buf, kind, spi)
+	at := time.Now()
+	h.result.Request = kind
+	if err := k.conn.Send(k.buf, k.cfg.Target); err != nil {
+		h.sendError(sendReason(err))
+		return
+	}
+	h.result.Requests++
+	h.sent = append(h.sent, sentRequest{spi, kind, at})
+}
+
+func (h *heartbeat) sendError(r evidence.SendReason) {
+	h.result.Outcome, h.result.Send = evidence.IKESendError, r
+}
+
+// wait handles what is received until the timeout, or until the heartbeat has
+// an outcome. It returns nil on silence.
+func (h *heartbeat) wait(ctx context.Context) error {
+	wctx, cancel := context.WithTimeout(ctx, h.ike.cfg.Timeout)
+	defer cancel()
+	for h.result.Outcome == "" {
+		ev, err := h.ike.conn.Receive(wctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, context.DeadlineExceeded):
+			return nil
+		case err != nil:
+			return err
+		case ev.Err != nil:
+			h.receiveError(ev)
+		default:
+			h.receive(ev)
+		}
+	}
+	return nil
+}
+
+// receive handles a datagram.
+func (h *heartbeat) receive(ev rawconn.Event) {
+	m, ok := h.ike.parseReply(ev)
+	if !ok {
+		h.result.Unsolicited++
+		return
+	}
+	for _, s := range h.sent {
+		if s.spi == m.SPIi {
+			h.result.Outcome = evidence.IKEAnswered
+			h.result.Request = s.kind
+			h.result.Notify = m.FirstNotify()
+			h.result.Version = m.Version.String()
+			h.result.RTT = evidence.Some(evidence.Seconds(ev.Time.Sub(s.at)))
+			return
+		}
+	}
+	if !h.ike.recent.has(m.SPIi) { // else it is a late answer
+		h.result.Unsolicited++
+	}
+}
+
+// receiveError handles an ICMP error about a datagram from this socket. The
+// kernel has matched its ports; where it quotes enough of the datagram, the
+// SPI must be ours too.
+func (h *heartbeat) receiveError(ev rawconn.Event) {
+	e := ev.Err
+	if e.Local || (ev.From.IsValid() && !samePort(ev.From, h.ike.cfg.Target)) {
+		return
+	}
+	typ := icmpError(h.ike.cfg.Target.Addr().Is6(), e)
+	switch spi, quoted := h.ike.quotedSPI(ev.Data); {
+	case !quoted, h.isCurrent(spi):
+		h.refuse(typ)
+	case h.ike.recent.has(spi):
+		h.late = &typ
+	}
+}
+
+func (h *heartbeat) isCurrent(spi ike.SPI) bool {
+	for _, s := range h.sent {
+		if s.spi == spi {
+			return true
+		}
+	}
+	return false
+}
+
+// refuse records an ICMP error, and what it means for the heartbeat if it
+// means anything.
+func (h *heartbeat) refuse(e evidence.ICMPError) {
+	h.result.ICMP = &e
+	if outcome := ikeOutcome(e, h.ike.cfg.Target.Addr()); outcome != "" {
+		h.result.Outcome = outcome
+	}
+}
+
+// ikeOutcome says what an ICMP error about a heartbeat to peer means; "" means
+// nothing.
+func ikeOutcome(e evidence.ICMPError, peer netip.Addr) evidence.IKEOutcome {
+	switch e.Reason {
+	case evidence.PortUnreachable:
+		if e.Offender.Or(peer).WithZone("") == peer.WithZone("") {
+			return evidence.IKERefused
+		}
+		// A hop that is not the addressee knows nothing of its ports: this is
+		// how filters reject unless told otherwise.
+		return evidence.IKEProhibited
+	case evidence.AdminProhibited:
+		return evidence.IKEProhibited
+	case evidence.NetUnreachable, evidence.HostUnreachable, evidence.ProtUnreachable, evidence.TTLExceeded:
+		return evidence.IKEUnreachable
+	}
+	return ""
+}
+
+// icmpError turns an entry of the error queue into evidence.
+func icmpError(v6 bool, e *rawconn.Error) evidence.ICMPError {
+	out := evidence.ICMPError{Reason: icmpReason(v6, e.Type, e.Code), Type: e.Type, Code: e.Code}
+	if out.Reason == evidence.FragNeeded {
+		out.MTU = evidence.Some(e.MTU)
+	}
+	if e.Offender.IsValid() {
+		out.Offender = evidence.Some(e.Offender)
+	}
+	return out
+}
