@@ -1,0 +1,110 @@
+package exporter
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"vpnprobe/diagnosis"
+	"vpnprobe/evidence"
+)
+
+var (
+	start   = time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
+	gateway = netip.MustParseAddr("198.51.100.2")
+	inner   = netip.MustParseAddr("10.2.0.10")
+)
+
+// newTest returns an exporter at the time start.
+func newTest(t *testing.T, peers ...string) *Exporter {
+	t.Helper()
+	e := New("1.2.3")
+	e.now = func() time.Time { return start }
+	e.SetPeers(peers)
+	return e
+}
+
+func both(en, zh string) diagnosis.Text { return diagnosis.Text{EN: en, ZH: zh} }
+
+func finding(label diagnosis.Label, severity diagnosis.Severity, role diagnosis.Role) diagnosis.Finding {
+	return diagnosis.Finding{
+		Label: label, Severity: severity, Confidence: diagnosis.Likely, Role: role,
+		Evidence: []diagnosis.Text{both("seen "+string(label), "观测到 "+string(label))},
+		Remedy:   both("mend "+string(label), "修复 "+string(label)),
+	}
+}
+
+// report returns a report with a full snapshot.
+func report(peer string, at time.Time, findings ...diagnosis.Finding) *diagnosis.Report {
+	rtt := func(ms int) evidence.Opt[evidence.RTT] {
+		d := evidence.Seconds(time.Duration(ms) * time.Millisecond)
+		return evidence.Some(evidence.RTT{Min: d, Median: d, P90: d, Max: d})
+	}
+	return &diagnosis.Report{
+		Peer: peer, Gateway: gateway.String(), Time: at, Duration: 10 * time.Second, Findings: findings,
+		Summary: both("Summary of "+peer+".", peer+" 的结论。"),
+		Snapshot: &evidence.Snapshot{
+			Peer: peer, Time: at,
+			Declared: evidence.Declared{MaxLoss: 0.02, References: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Inner: []netip.Addr{inner}},
+			Echoes: []evidence.EchoSeries{
+				{Role: evidence.Gateway, Target: gateway, Sent: 10, Replies: 9, Lost: 1, RTT: rtt(12)},
+				{Role: evidence.Inner, Target: inner, Sent: 10, Lost: 10},
+			},
+			MTUs: []evidence.PathMTU{
+				{Role: evidence.Gateway, Target: gateway, Time: evidence.Some(at), MTU: evidence.Some(1400)},
+				{Role: evidence.Inner, Target: inner, Time: evidence.Some(at), MTU: evidence.Some(1338)},
+				{Role: evidence.Inner, Target: netip.MustParseAddr("10.2.0.11"), Time: evidence.Some(at), MTU: evidence.Some(1346)},
+				{Role: evidence.Reference},
+			},
+			Capture: evidence.Capture{Mode: evidence.CaptureRing, Blind: evidence.No},
+		},
+	}
+}
+
+func reply(rtt time.Duration) evidence.EchoResult {
+	return evidence.EchoResult{Target: gateway, Role: evidence.Gateway, Outcome: evidence.EchoReply, RTT: rtt}
+}
+
+func lost() evidence.EchoResult {
+	return evidence.EchoResult{Target: gateway, Role: evidence.Gateway, Outcome: evidence.EchoLost}
+}
+
+// everything makes an exporter show every series that it has.
+func everything(t *testing.T) *Exporter {
+	e := newTest(t, "cloud")
+	e.Observe("cloud", reply(12*time.Millisecond))
+	e.Observe("cloud", lost())
+	e.Observe("cloud", lost())
+	e.Observe("cloud", evidence.EchoResult{Target: gateway, Role: evidence.Gateway, Late: true, RTT: time.Second})
+	e.Observe("cloud", reply(15*time.Millisecond))
+	e.Observe("cloud", evidence.EchoResult{Target: gateway, Role: evidence.Gateway, Duplicate: true, Reordered: true})
+	e.Observe("cloud", evidence.EchoResult{Target: gateway, Role: evidence.Gateway, Outcome: evidence.EchoSendError, Send: evidence.NoRoute})
+	e.Observe("cloud", evidence.EchoResult{Target: gateway, Role: evidence.Gateway, Outcome: evidence.EchoSendError, Send: "never heard of"})
+	e.Observe("cloud", evidence.EchoResult{Target: inner, Role: evidence.Inner, Outcome: evidence.EchoLost, ICMP: &evidence.ICMPError{Reason: evidence.AdminProhibited}})
+	e.Observe("cloud", evidence.EchoResult{Target: inner, Role: "no such role", Outcome: evidence.EchoLost})
+	rtt := evidence.Some(evidence.Seconds(11 * time.Millisecond))
+	for _, r := range []evidence.IKEResult{
+		{Port: 500, Requests: 1, Outcome: evidence.IKEAnswered, Notify: "INVALID_MAJOR_VERSION", RTT: rtt},
+		{Port: 500, Requests: 1, Outcome: evidence.IKEAnswered, Notify: "SOMETHING_ELSE", RTT: rtt, Unsolicited: 2},
+		{Port: 500, Requests: 3, Outcome: evidence.IKESilent},
+		{Port: 4500, Requests: 1, Outcome: evidence.IKEProhibited},
+		{Port: 4500, Requests: 0, Outcome: evidence.IKESendError, Send: evidence.Prohibited},
+	} {
+		e.ObserveIKE("cloud", r)
+	}
+	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.Yes, RTT: rtt})
+	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.No, Refused: true, RTT: rtt})
+	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.No})
+	e.ObserveTCP("cloud", evidence.TCPResult{}) // could not try
+	e.AddCapture("cloud", evidence.Capture{
+		Dropped:    7,
+		In:         evidence.WireTraffic{ESP: evidence.Traffic{Packets: 3, Bytes: 300}, IKE: map[string]uint64{"IKE_SA_INIT": 1, "INFORMATIONAL": 2}},
+		Out:        evidence.WireTraffic{ESPInUDP: evidence.Traffic{Packets: 4, Bytes: 400}, AH: evidence.Traffic{Packets: 1, Bytes: 99}, NATKeepalives: 5, Fragments: 6},
+		ICMPErrors: map[evidence.ICMPReason]uint64{evidence.FragNeeded: 2},
+	})
+	e.AddTunnel("cloud", evidence.Traffic{Packets: 8, Bytes: 800}, evidence.Traffic{Packets: 9, Bytes: 900})
+	e.Publish(report("cloud", start, finding("peer_firewall_drops_ike", diagnosis.Critical, diagnosis.Cause),
+		finding("underlay_loss", diagnosis.Warning, diagnosis.Contributing), finding("inner_unreachable", diagnosis.Critical, diagnosis.Suppressed)))
+	e.Reloaded(false, start.Add(time.Hour))
+	return e
+}
