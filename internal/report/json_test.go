@@ -1,0 +1,178 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"reflect"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"vpnprobe/diagnosis"
+	"vpnprobe/evidence"
+)
+
+// compileSchema compiles the published schema; strict forbids what it does
+// not describe, so that a new field cannot be forgotten there.
+func compileSchema(t *testing.T, strict bool) *jsonschema.Schema {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strict {
+		forbidOthers(doc)
+	}
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	if err := c.AddResource("schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile("schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func forbidOthers(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, x := range v {
+			forbidOthers(x)
+		}
+		// "properties" as a keyword holds an object, and stands beside
+		// "type"; no field of the report has that name.
+		if _, ok := v["properties"].(map[string]any); ok {
+			v["additionalProperties"] = false
+		}
+	case []any:
+		for _, x := range v {
+			forbidOthers(x)
+		}
+	}
+}
+
+func validate(t *testing.T, s *jsonschema.Schema, b []byte) error {
+	t.Helper()
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Validate(v)
+}
+
+func TestJSONMatchesSchema(t *testing.T) {
+	none := blind()
+	none.Snapshot = &evidence.Snapshot{}
+	missing := blind()
+	missing.Snapshot = nil
+	schema := compileSchema(t, true)
+	for name, r := range map[string]*diagnosis.Report{
+		"filtered": filtered(), "healthy": healthy(), "blind": blind(), "all unknown": none, "no snapshot": missing,
+	} {
+		for _, lang := range []string{"en", "zh"} {
+			b, err := JSON(r, lang)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := validate(t, schema, b); err != nil {
+				t.Errorf("%s %s: %v", name, lang, err)
+			}
+		}
+	}
+}
+
+func TestSchemaRefuses(t *testing.T) {
+	good, err := JSON(filtered(), "en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := compileSchema(t, false)
+	for name, breakIt := range map[string]func(m map[string]any){
+		"another version":  func(m map[string]any) { m["schema_version"] = 2 },
+		"no diagnosis":     func(m map[string]any) { delete(m, "diagnosis") },
+		"a bad severity":   func(m map[string]any) { m["severity"] = "fatal" },
+		"no finding":       func(m map[string]any) { m["findings"] = []any{} },
+		"a bad time":       func(m map[string]any) { m["time"] = "yesterday" },
+		"a null list":      func(m map[string]any) { m["evidence"].(map[string]any)["tcp"] = nil },
+		"a fact in words":  func(m map[string]any) { m["evidence"].(map[string]any)["host"].(map[string]any)["ike_daemon"] = "yes" },
+		"a null send list": func(m map[string]any) { m["evidence"].(map[string]any)["echoes"].([]any)[0].(map[string]any)["send_errors"] = nil },
+	} {
+		var m map[string]any
+		if err := json.Unmarshal(good, &m); err != nil {
+			t.Fatal(err)
+		}
+		breakIt(m)
+		b, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if validate(t, schema, b) == nil {
+			t.Errorf("the schema accepts %s", name)
+		}
+	}
+}
+
+func TestJSONKeepsTheSnapshot(t *testing.T) {
+	r := filtered()
+	before, err := json.Marshal(r.Snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := JSON(r, "en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := json.Marshal(r.Snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(before), string(after)); diff != "" {
+		t.Errorf("JSON changed the shared snapshot (-before +after):\n%s", diff)
+	}
+	var got struct{ Evidence evidence.Snapshot }
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	opts := cmp.Options{cmp.Exporter(func(reflect.Type) bool { return true }), cmp.Comparer(func(a, b map[evidence.SendReason]int) bool {
+		return len(a) == 0 && len(b) == 0 || cmp.Equal(a, b)
+	})}
+	if diff := cmp.Diff(r.Snapshot.MTUs, got.Evidence.MTUs, opts); diff != "" {
+		t.Errorf("path MTUs do not survive JSON (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(r.Snapshot.Host.Route, got.Evidence.Host.Route, opts); diff != "" {
+		t.Errorf("the route does not survive JSON (-want +got):\n%s", diff)
+	}
+}
+
+func TestJSONGolden(t *testing.T) {
+	r := blind()
+	r.Snapshot = nil
+	b, err := JSON(r, "zh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "unknown.zh.json", append(b, '\n'))
+}
+
+// golden compares with a file of testdata, or writes it when UPDATE_GOLDEN is
+// set.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := "testdata/" + name
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
