@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"vpnprobe/diagnosis"
+)
+
+func explainCommand() *cobra.Command {
+	var lang string
+	c := &cobra.Command{
+		Use:   "explain [LABEL]",
+		Short: "say what a diagnosis means and what to do",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkLang(lang); err != nil {
+				return err
+			}
+			return explain(c.OutOrStdout(), args, lang)
+		},
+	}
+	c.Flags().StringVar(&lang, "lang", "en", "language: en or zh")
+	return c
+}
+
+// explain writes one rule in full, or all of them in a line each.
+func explain(w io.Writer, args []string, lang string) error {
+	rules := diagnosis.Rules()
+	if len(args) == 0 {
+		for _, r := range rules {
+			fmt.Fprintf(w, "%-26s %-9s %s\n", r.Label, r.Severity, r.Summary.In(lang))
+		}
+		return nil
+	}
+	var known []string
+	for _, r := range rules {
+		known = append(known, string(r.Label))
+		if string(r.Label) != args[0] {
+			continue
+		}
+		fmt.Fprintf(w, "%s (%s)\n\n%s\n\n%s\n", r.Label, r.Severity, r.Summary.In(lang), r.Remedy.In(lang))
+		if len(r.Needs) > 0 {
+			fmt.Fprintf(w, "\ndecided from: %s\n", join(r.Needs))
+		}
+		if len(r.Explains) > 0 {
+			fmt.Fprintf(w, "explains: %s\n", join(r.Explains))
+		}
+		return nil
+	}
+	return fmt.Errorf("no diagnosis is called %q: it is one of %s", args[0], strings.Join(known, ", "))
+}
+
+func join[T ~string](list []T) string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = string(v)
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"vpnprobe/config"
+	"vpnprobe/diagnosis"
+	"vpnprobe/evidence"
+	"vpnprobe/hoststate"
+	"vpnprobe/internal/agent"
+	"vpnprobe/internal/report"
+)
+
+// The shortest run still lets a silent peer stay silent twice; the longest is
+// what a person waits for.
+const (
+	minDuration = 2 * time.Second
+	maxDuration = 10 * time.Minute
+)
+
+type probeFlags struct {
+	peer, source, iface, format, lang string
+	inner                             []string
+	references                        []string
+	duration                          time.Duration
+	verbose                           bool
+}
+
+func probeCommand() *cobra.Command {
+	var f probeFlags
+	c := &cobra.Command{
+		Use:   "probe --peer NAME|ADDRESS",
+		Short: "look at one peer now and say what is wrong with it",
+		Long: `Look at one peer now and say what is wrong with it.
+
+Works with no configuration at all when the peer is given by its address.
+Exit status: 0 healthy, 1 a problem was diagnosed, 2 wrong usage or
+configuration, 3 could not decide.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return probePeer(c, f) },
+	}
+	fs := c.Flags()
+	fs.StringVar(&f.peer, "peer", "", "the peer's name in the configuration, or its public `address` or DNS name")
+	fs.StringSliceVar(&f.inner, "inner", nil, "an `address` behind the tunnel to reach (repeatable)")
+	fs.StringSliceVar(&f.references, "reference", nil, "a public `address` that is not the peer, to tell a bad uplink from a bad peer (repeatable)")
+	fs.StringVar(&f.source, "source", "", "the local `address` to probe from")
+	fs.StringVar(&f.iface, "interface", "", "the underlay `interface`")
+	fs.DurationVar(&f.duration, "duration", 10*time.Second, "how long to look")
+	fs.StringVar(&f.format, "format", "text", "output: text or json")
+	fs.StringVar(&f.lang, "lang", "", "language: en or zh (default en, or the configuration's)")
+	fs.BoolVarP(&f.verbose, "verbose", "v", false, "log what the probes do")
+	fs.String("config", "", "the configuration `file` (default "+config.DefaultPath+", if there is one)")
+	return c
+}
+
+func checkLang(lang string) error {
+	if lang != "en" && lang != "zh" {
+		return fmt.Errorf("language %q: want en or zh", lang)
+	}
+	return nil
+}
+
+func probePeer(c *cobra.Command, f probeFlags) error {
+	if f.peer == "" {
+		return fmt.Errorf("which peer? say --peer NAME or --peer ADDRESS")
+	}
+	if f.format != "text" && f.format != "json" {
+		return fmt.Errorf("format %q: want text or json", f.format)
+	}
+	if f.duration < minDuration || f.duration > maxDuration {
+		return fmt.Errorf("duration %v: want %v to %v", f.duration, minDuration, maxDuration)
+	}
+	cfg, err := loadOptional(c)
+	if err != nil {
+		return err
+	}
+	if f.lang == "" {
+		f.lang = cfg.Lang
+	}
+	if err := checkLang(f.lang); err != nil {
+		return err
+	}
+	p, err := f.target(cfg)
+	if err != nil {
+		return err
+	}
+	level := slog.LevelError
+	if f.verbose {
+		level = slog.LevelDebug
+	}
+	env := agent.Env{Host: hoststate.New(), Log: slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))}
+	var sub agent.Subscriber = agent.Nobody{}
+	done := func() {}
+	if f.format == "text" {
+		bar := report.NewProgress(os.Stderr, f.lang, f.duration)
+		sub, done = progress{bar}, bar.Done
+	}
+	r := agent.Probe(c.Context(), cfg, p, f.duration, env, sub)
+	done()
+	if c.Context().Err() != nil {
+		return fmt.Errorf("probe of %s: interrupted before it could decide", p.Name)
+	}
+	if err := write(c.OutOrStdout(), r, f); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return verdict(r)
+}
+
+func write(w io.Writer, r *diagnosis.Report, f probeFlags) error {
+	if f.format == "json" {
+		b, err := report.JSON(r, f.lang)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(b)
+		return err
+	}
+	o := report.Options{Lang: f.lang}
+	if file, ok := w.(*os.File); ok {
+		o = report.ForFile(file, f.lang)
+	}
+	return report.Text(w, r, o)
+}
+
+// verdict turns a report into the exit status that scripts read.
+func verdict(r *diagnosis.Report) error {
+	switch {
+	case r.Diagnosis() == diagnosis.Undecided:
+		return status(exitUndecided)
+	case r.Severity() == diagnosis.Info:
+		return nil
+	}
+	return status(exitProblem)
+}
+
+// progress shows an on-demand run on the terminal.
+type progress struct{ *report.Progress }
+
+// target finds the peer in the configuration, or makes one of its address;
+// flags win over what is configured.
+func (f probeFlags) target(cfg *config.Config) (config.Peer, error) {
+	p, found := config.Peer{}, false
+	for _, q := range cfg.Peers {
+		if q.Name == f.peer || !found && q.Gateway == f.peer {
+			p, found = q, true
+		}
+	}
+	if !found {
+		if err := nameable(f.peer, cfg); err != nil {
+			return p, err
+		}
+		p = cfg.NewPeer(f.peer, f.peer)
+	}
+	var err error
+	if f.source != "" {
+		if p.Source, err = netip.ParseAddr(f.source); err != nil {
+			return p, fmt.Errorf("source %q: want an IP address", f.source)
+		}
+	}
+	if f.iface != "" {
+		p.Interface = f.iface
+	}
+	for _, s := range f.inner {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return p, fmt.Errorf("inner %q: want an IP address", s)
+		}
+		p.Inner = append(p.Inner, config.Inner{Address: a})
+	}
+	for _, s := range f.references {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return p, fmt.Errorf("reference %q: want an IP address", s)
+		}
+		cfg.References = append(cfg.References, a)
+	}
+	return p, nil
+}
+
+// nameable reports what is wrong with a peer that is not configured: it must
+// be an address or look like a DNS name.
+func nameable(s string, cfg *config.Config) error {
+	if a, err := netip.ParseAddr(s); err == nil {
+		if a.IsUnspecified() || a.IsMulticast() {
+			return fmt.Errorf("peer %s: want the address of one host", s)
+		}
+		return nil
+	}
+	if !strings.Contains(s, ".") || strings.ContainsAny(s, " /:@") || strings.Trim(s, "0123456789.") == "" || len(s) > 253 {
+		var names []string
+		for _, p := range cfg.Peers {
+			names = append(names, p.Name)
+		}
+		if len(names) == 0 {
+			return fmt.Errorf("peer %q is neither an address nor a DNS name, and no configuration names it", s)
+		}
+		return fmt.Errorf("peer %q is neither configured nor an address nor a DNS name; configured: %s", s, strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// loadOptional reads the configuration that --config or VPNPROBE_CONFIG names,
+// else the default one when it is there, else none.
+func loadOptional(c *cobra.Command) (*config.Config, error) {
+	path, err := configPath(c)
+	if err != nil {
+		return nil, err
+	}
+	if path == config.DefaultPath {
+		if _, err := os.Stat(path); err != nil {
+			return config.Default(), nil
+		}
+	}
+	return config.Load(path, nil, os.Environ())
+}
+
+// configPath is the file that --config names, or the environment, or the default.
+func configPath(c *cobra.Command) (string, error) {
+	path, err := c.Flags().GetString("config")
+	if err != nil || path != "" {
+		return path, err
+	}
+	return config.Path(os.Environ()), nil
+}
+
+func (progress) AddTunnel(string, evidence.Traffic, evidence.Traffic) {}
+func (progress) AddCapture(string, evidence.Capture)                  {}
+func (progress) Publish(*diagnosis.Report)                            {}

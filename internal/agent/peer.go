@@ -1,0 +1,417 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"vpnprobe/config"
+	"vpnprobe/diagnosis"
+	"vpnprobe/evidence"
+	"vpnprobe/hoststate"
+	"vpnprobe/probe"
+)
+
+// Env is what all peers of one agent share.
+type Env struct {
+	Host *hoststate.Reader
+	Log  *slog.Logger
+	// IKEPorts replaces the UDP ports 500 and 4500 of every peer, for a
+	// demonstration without privileges. Zero means the real ports.
+	IKEPorts map[uint16]uint16
+	captures *captures
+	sub      Subscriber
+}
+
+// peer runs every task of one configured peer.
+type peer struct {
+	env   *Env
+	cfg   config.Peer
+	pace  pace
+	state *state
+	log   *slog.Logger
+}
+
+func newPeer(env *Env, cfg config.Peer, refs []netip.Addr, p pace) *peer {
+	return &peer{
+		env: env, cfg: cfg, pace: p, log: env.Log.With("peer", cfg.Name),
+		state: newState(cfg.Name, declared(cfg, refs), p),
+	}
+}
+
+// declared is what the diagnosis may hold the peer to.
+func declared(p config.Peer, refs []netip.Addr) evidence.Declared {
+	d := evidence.Declared{
+		Gateway: p.Gateway, Interface: p.Interface,
+		LocalSubnets: p.LocalSubnets, RemoteSubnets: p.RemoteSubnets, References: refs,
+		MaxLoss: p.Thresholds.Loss, MaxRTT: evidence.Seconds(p.Thresholds.RTT),
+	}
+	for _, in := range p.Inner {
+		d.Inner = append(d.Inner, in.Address)
+	}
+	return d
+}
+
+// run probes the peer until ctx ends, and waits for all that it started. When
+// the gateway's name gets another address, the tasks that probe it start anew.
+func (p *peer) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	p.inner(ctx, &wg)
+	addr := make(chan netip.Addr)
+	wg.Go(func() { p.supervise(ctx, "resolve", func(ctx context.Context) error { return p.resolve(ctx, addr) }) })
+	cancel := func() {}
+	defer func() { cancel() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-addr:
+			cancel()
+			sub, stop := context.WithCancel(ctx)
+			cancel = stop
+			p.outer(sub, a, &wg)
+		}
+	}
+}
+
+// outer starts what probes the gateway's address.
+func (p *peer) outer(ctx context.Context, a netip.Addr, wg *sync.WaitGroup) {
+	wg.Go(func() { p.supervise(ctx, "host", func(ctx context.Context) error { return p.watchHost(ctx, a) }) })
+	p.echo(ctx, wg, probe.EchoConfig{
+		Target: a, Role: evidence.Gateway, Source: p.cfg.Source, Interface: p.cfg.Interface,
+		Interval: p.pace.echo, Timeout: p.pace.timeout, Size: p.cfg.ICMP.Size,
+	})
+	for _, port := range []uint16{500, 4500} {
+		wg.Go(func() { p.supervise(ctx, "ike", func(ctx context.Context) error { return p.heartbeat(ctx, a, port) }) })
+	}
+	wg.Go(func() { p.supervise(ctx, "path mtu", func(ctx context.Context) error { return p.pathMTU(ctx, a) }) })
+}
+
+// inner starts what probes through the tunnel.
+func (p *peer) inner(ctx context.Context, wg *sync.WaitGroup) {
+	if p.pace.inner <= 0 {
+		return
+	}
+	for _, in := range p.cfg.Inner {
+		p.echo(ctx, wg, probe.EchoConfig{
+			Target: in.Address, Role: evidence.Inner, Source: in.Source,
+			Interval: p.pace.inner, Timeout: p.pace.timeout, Size: p.cfg.ICMP.Size,
+		})
+		for _, port := range in.TCPPorts {
+			wg.Go(func() {
+				p.supervise(ctx, "tcp", func(ctx context.Context) error { return p.connect(ctx, in, port) })
+			})
+		}
+	}
+	if len(p.cfg.Inner) > 0 {
+		wg.Go(func() { p.supervise(ctx, "inner hop", p.innerHop) })
+	}
+}
+
+// supervise runs a task until ctx ends. A task that fails or panics is told
+// of once and tried again: no task ever ends another.
+func (p *peer) supervise(ctx context.Context, name string, task func(context.Context) error) {
+	supervise(ctx, p.log.With("task", name), p.pace.beat, task)
+}
+
+func supervise(ctx context.Context, log *slog.Logger, pause time.Duration, task func(context.Context) error) {
+	said := ""
+	for ctx.Err() == nil {
+		err := recovered(ctx, task)
+		if err != nil && ctx.Err() == nil && err.Error() != said {
+			said = err.Error()
+			log.Warn("cannot look", "err", err)
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+// recovered turns a panic of one task into its error.
+func recovered(ctx context.Context, task func(context.Context) error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return task(ctx)
+}
+
+// sleep waits, and reports whether ctx let it.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// resolve sends the gateway's address, and again whenever it changes. A
+// gateway that keeps the address it had keeps it, whatever else its name
+// resolves to.
+func (p *peer) resolve(ctx context.Context, out chan<- netip.Addr) error {
+	var current netip.Addr
+	for {
+		list, err := lookUp(ctx, p.cfg.Gateway, p.cfg.Source)
+		if ctx.Err() != nil {
+			return nil
+		}
+		wait := p.pace.resolve
+		if err != nil {
+			p.state.setAddresses(nil, err.Error())
+			wait = min(wait, p.pace.beat)
+		} else {
+			p.state.setAddresses(list, "")
+			if !slices.Contains(list, current) {
+				current = list[0]
+				select {
+				case out <- current:
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		}
+		if _, err := netip.ParseAddr(p.cfg.Gateway); err == nil {
+			<-ctx.Done() // an address never changes
+			return nil
+		}
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// lookUp resolves a gateway to addresses, those of source's family only.
+func lookUp(ctx context.Context, gateway string, source netip.Addr) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(gateway); err == nil {
+		return []netip.Addr{a.Unmap()}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	list, err := net.DefaultResolver.LookupNetIP(ctx, "ip", gateway)
+	if err != nil {
+		var dns *net.DNSError
+		if errors.As(err, &dns) {
+			return nil, errors.New(dns.Err)
+		}
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, a := range list {
+		if a = a.Unmap(); !source.IsValid() || a.Is4() == source.Unmap().Is4() {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no address of the family of source %v", source)
+	}
+	return out, nil
+}
+
+// echo starts the pings of one address.
+func (p *peer) echo(ctx context.Context, wg *sync.WaitGroup, cfg probe.EchoConfig) {
+	runEcho(ctx, wg, p.log, cfg, &audience{peers: []*peer{p}})
+}
+
+// runEcho pings one address on behalf of some peers.
+func runEcho(ctx context.Context, wg *sync.WaitGroup, log *slog.Logger, cfg probe.EchoConfig, to *audience) {
+	wg.Go(func() {
+		supervise(ctx, log.With("task", "ping", "role", cfg.Role), cfg.Interval, func(ctx context.Context) error {
+			err := probe.NewEcho(cfg).Run(ctx, 0, func(r evidence.EchoResult) {
+				for _, p := range to.get() {
+					p.state.addEcho(r)
+					p.env.sub.Observe(p.cfg.Name, r)
+				}
+			})
+			if err != nil && ctx.Err() == nil {
+				for _, p := range to.get() {
+					p.state.cannotEcho(cfg.Role, cfg.Target, err.Error())
+				}
+			}
+			return err
+		})
+	})
+}
+
+// heartbeat asks one IKE port every interval. A first silence is asked again
+// at once: two in a row decide.
+func (p *peer) heartbeat(ctx context.Context, a netip.Addr, port uint16) error {
+	to := port
+	if other := p.env.IKEPorts[port]; other != 0 {
+		to = other
+	}
+	k, err := probe.OpenIKE(probe.IKEConfig{
+		Target: netip.AddrPortFrom(a, to), Port: port,
+		Source: p.cfg.Source, Interface: p.cfg.Interface, Timeout: beatTimeout,
+	})
+	if err != nil {
+		p.state.cannotIKE(port, err.Error())
+		return err
+	}
+	defer k.Close()
+	if !sleep(ctx, min(phase(p.pace.beat, fmt.Sprint(p.cfg.Name, port)), time.Second)) {
+		return nil
+	}
+	silent := false
+	for next := time.Now(); ; {
+		r, err := k.Heartbeat(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			p.state.cannotIKE(port, err.Error())
+			return err
+		}
+		p.state.addIKE(r)
+		p.env.sub.ObserveIKE(p.cfg.Name, r)
+		again := r.Outcome == evidence.IKESilent && !silent
+		silent = r.Outcome == evidence.IKESilent
+		for !next.After(time.Now()) {
+			next = next.Add(p.pace.beat)
+		}
+		if again {
+			continue
+		}
+		if !sleep(ctx, time.Until(next)) {
+			return nil
+		}
+	}
+}
+
+// pathMTU searches the underlay path MTU now and then.
+func (p *peer) pathMTU(ctx context.Context, a netip.Addr) error {
+	for {
+		m, err := probe.SearchPathMTU(ctx, probe.PathMTUConfig{
+			Target: a, Role: evidence.Gateway, Source: p.cfg.Source, Interface: p.cfg.Interface,
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			m = evidence.PathMTU{Role: evidence.Gateway, Target: a, CannotLook: err.Error()}
+		}
+		p.state.setMTU(m)
+		wait := p.pace.mtu
+		if m.State == evidence.MTUUnknown {
+			wait = min(wait, time.Minute)
+		}
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// connect opens a TCP connection to one inner port now and then.
+func (p *peer) connect(ctx context.Context, in config.Inner, port uint16) error {
+	for {
+		r := probe.ConnectTCP(ctx, probe.TCPConfig{Target: netip.AddrPortFrom(in.Address, port), Source: in.Source, Timeout: p.pace.timeout})
+		if ctx.Err() != nil {
+			return nil
+		}
+		p.state.addTCP(r)
+		p.env.sub.ObserveTCP(p.cfg.Name, r)
+		if !sleep(ctx, p.pace.tcp) {
+			return nil
+		}
+	}
+}
+
+// innerHop asks the remote gateway itself for an answer through the tunnel:
+// rarely while all is well, so that its silence later means something, and at
+// every turn while an inner host is silent. Only the tunnel's own end can ask,
+// because elsewhere the next hop is not the remote gateway.
+func (p *peer) innerHop(ctx context.Context) error {
+	var last time.Time
+	for {
+		if !sleep(ctx, p.pace.inner) {
+			return nil
+		}
+		if !p.state.holdsSA() || !p.state.innerSilent() && time.Since(last) < p.pace.hop {
+			continue
+		}
+		last = time.Now()
+		in := p.cfg.Inner[0]
+		h, err := probe.ProbeHop(ctx, probe.HopConfig{Target: in.Address, Source: in.Source, TTLs: []int{1, 2}, Timeout: beatTimeout})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		p.state.addHop(h)
+	}
+}
+
+// holdsSA reports whether this host is the tunnel's end and the tunnel is up.
+func (s *state) holdsSA() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.host.Tunnel.SAs) > 0
+}
+
+// watchHost reads the host's side of the way to the gateway.
+func (p *peer) watchHost(ctx context.Context, a netip.Addr) error {
+	use := p.env.captures.join(p.cfg.Name, []netip.Addr{a}, p.pace.tunnelWin)
+	defer use.leave()
+	for {
+		h := p.readHost(a)
+		in, out := p.state.setHost(h, time.Now())
+		p.env.sub.AddTunnel(p.cfg.Name, in, out)
+		iface := p.cfg.Interface
+		if iface == "" {
+			iface = h.Route.Interface
+		}
+		window, delta := use.read(iface, h.Tunnel)
+		p.state.setCapture(window)
+		p.env.sub.AddCapture(p.cfg.Name, delta)
+		if !sleep(ctx, p.pace.poll) {
+			return nil
+		}
+	}
+}
+
+func (p *peer) readHost(a netip.Addr) evidence.Host {
+	host := p.env.Host
+	h := evidence.Host{Route: host.Route(a, p.cfg.Source, p.cfg.Interface)}
+	local := p.cfg.Source
+	if !local.IsValid() {
+		local = h.Route.Source.Or(netip.Addr{})
+	}
+	h.Tunnel = host.Tunnel([]netip.Addr{a}, local)
+	h.Daemon = host.Daemon()
+	name := p.cfg.Interface
+	if name == "" {
+		name = h.Route.Interface
+	}
+	if name == "" {
+		name = p.state.lastInterface()
+	}
+	if name != "" {
+		h.Underlay = host.Link(name)
+	}
+	return h
+}
+
+// lastInterface is the interface that the gateway was last routed through.
+func (s *state) lastInterface() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.host.Underlay.Name
+}
+
+// report diagnoses what is known now.
+func (p *peer) report() *diagnosis.Report {
+	return diagnosis.Evaluate(p.state.snapshot(time.Now()))
+}

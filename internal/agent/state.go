@@ -1,0 +1,241 @@
+package agent
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"vpnprobe/evidence"
+)
+
+// state is what is known about one peer. Its methods are safe for concurrent
+// use; a snapshot shares nothing with it that changes.
+type state struct {
+	mu        sync.Mutex
+	started   time.Time
+	pace      pace
+	declared  evidence.Declared
+	name      string
+	addresses []netip.Addr
+	resolve   string // why the gateway's name does not resolve
+	echoes    map[echoKey]*echoWindow
+	ike       map[uint16]*evidence.IKEPort
+	tcp       map[netip.AddrPort]evidence.TCPResult
+	mtus      map[echoKey]evidence.PathMTU
+	hop       evidence.InnerHop
+	host      evidence.Host
+	sas       []saSample
+	lastIn    evidence.Opt[time.Time]
+	capture   evidence.Capture
+}
+
+type echoKey struct {
+	role   evidence.Role
+	target netip.Addr
+}
+
+type echoWindow struct {
+	results    []evidence.EchoResult
+	source     evidence.Opt[netip.Addr]
+	cannotLook string
+}
+
+// saSample is one reading of the kernel's SAs with the peer.
+type saSample struct {
+	at  time.Time
+	sas []evidence.SA
+}
+
+func newState(name string, d evidence.Declared, p pace) *state {
+	return &state{
+		started: time.Now(), pace: p, declared: d, name: name,
+		echoes: map[echoKey]*echoWindow{}, ike: map[uint16]*evidence.IKEPort{},
+		tcp: map[netip.AddrPort]evidence.TCPResult{}, mtus: map[echoKey]evidence.PathMTU{},
+	}
+}
+
+func (s *state) window(k echoKey) *echoWindow {
+	w := s.echoes[k]
+	if w == nil {
+		w = &echoWindow{}
+		s.echoes[k] = w
+	}
+	return w
+}
+
+// addEcho keeps one result and forgets those that no snapshot will look at.
+func (s *state) addEcho(r evidence.EchoResult) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.window(echoKey{r.Role, r.Target})
+	w.cannotLook = ""
+	w.results = append(w.results, r)
+	horizon := r.Sent.Add(-2 * s.pace.window)
+	if n := len(w.results); n > 64 && w.results[0].Sent.Before(horizon) {
+		w.results = slices.DeleteFunc(w.results, func(r evidence.EchoResult) bool { return r.Sent.Before(horizon.Add(s.pace.window)) })
+	}
+}
+
+// cannotEcho notes why an address cannot be pinged at all.
+func (s *state) cannotEcho(role evidence.Role, target netip.Addr, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.window(echoKey{role, target}).cannotLook = why
+}
+
+func (s *state) ikePort(port uint16) *evidence.IKEPort {
+	p := s.ike[port]
+	if p == nil {
+		p = &evidence.IKEPort{Port: port}
+		s.ike[port] = p
+	}
+	return p
+}
+
+func (s *state) addIKE(r evidence.IKEResult) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.ikePort(r.Port)
+	p.CannotLook = ""
+	if r.Outcome == evidence.IKEAnswered {
+		p.Ever = evidence.Yes
+	}
+	p.Results = append(p.Results, r)
+	p.Results = slices.DeleteFunc(p.Results, func(o evidence.IKEResult) bool { return o.Sent.Before(r.Sent.Add(-s.pace.window)) })
+}
+
+func (s *state) cannotIKE(port uint16, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ikePort(port).CannotLook = why
+}
+
+func (s *state) addTCP(r evidence.TCPResult) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tcp[r.Target] = r
+}
+
+func (s *state) setMTU(m evidence.PathMTU) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mtus[echoKey{m.Role, m.Target}] = m
+}
+
+// addHop keeps the newest inner hop probe; in an on-demand run, whose window
+// is all there is, the counts add up.
+func (s *state) addHop(h evidence.InnerHop) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.Answered > 0 {
+		h.Ever = evidence.Yes
+	} else {
+		h.Ever = s.hop.Ever
+		h.Sent += s.hop.Sent
+		if s.hop.Answered > 0 {
+			h.Sent -= s.hop.Sent
+		}
+	}
+	s.hop = h
+}
+
+func (s *state) setAddresses(list []netip.Addr, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if why == "" || len(list) > 0 {
+		s.addresses = list
+	}
+	s.resolve = why
+}
+
+// setHost keeps one reading of the host and returns what the SAs carried
+// since the reading before.
+func (s *state) setHost(h evidence.Host, at time.Time) (in, out evidence.Traffic) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.host = h
+	if h.Tunnel.Readable != evidence.Yes {
+		s.sas = nil
+		return in, out
+	}
+	if n := len(s.sas); n > 0 {
+		in, out = evidence.SADelta(s.sas[n-1].sas, h.Tunnel.SAs)
+	}
+	if in.Packets > 0 {
+		s.lastIn = evidence.Some(at)
+	}
+	s.sas = append(s.sas, saSample{at, h.Tunnel.SAs})
+	for len(s.sas) > 2 && s.sas[1].at.Before(at.Add(-s.pace.tunnelWin)) {
+		s.sas = s.sas[1:]
+	}
+	return in, out
+}
+
+func (s *state) setCapture(c evidence.Capture) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.capture = c
+}
+
+// innerSilent reports whether any inner address has just failed to answer.
+func (s *state) innerSilent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, w := range s.echoes {
+		if n := len(w.results); k.role == evidence.Inner && n > 0 && w.results[n-1].Outcome == evidence.EchoLost {
+			return true
+		}
+	}
+	return false
+}
+
+// snapshot returns everything that is known now.
+func (s *state) snapshot(now time.Time) *evidence.Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	window := min(s.pace.window, now.Sub(s.started))
+	snap := &evidence.Snapshot{
+		Peer: s.name, Time: now, Window: evidence.Seconds(window), Declared: s.declared,
+		Addresses: slices.Clone(s.addresses), ResolveErr: s.resolve,
+		Host: s.host, Hop: s.hop, Capture: s.capture,
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(s.echoes), compareEcho) {
+		w := s.echoes[k]
+		e := evidence.SummarizeEcho(w.results, now.Add(-s.pace.window))
+		e.Role, e.Target, e.Source, e.CannotLook = k.role, k.target, w.source, w.cannotLook
+		snap.Echoes = append(snap.Echoes, e)
+	}
+	for _, port := range slices.Sorted(maps.Keys(s.ike)) {
+		p := *s.ike[port]
+		p.Results = slices.Clone(p.Results)
+		snap.IKE = append(snap.IKE, p)
+	}
+	for _, t := range s.tcp {
+		snap.TCP = append(snap.TCP, t)
+	}
+	slices.SortFunc(snap.TCP, func(a, b evidence.TCPResult) int { return a.Target.Compare(b.Target) })
+	for _, k := range slices.SortedFunc(maps.Keys(s.mtus), compareEcho) {
+		snap.MTUs = append(snap.MTUs, s.mtus[k])
+	}
+	if n := len(s.sas); n > 0 {
+		t := &snap.Host.Tunnel
+		t.In, t.Out = evidence.SADelta(s.sas[0].sas, s.sas[n-1].sas)
+		t.Over = evidence.Seconds(s.sas[n-1].at.Sub(s.sas[0].at))
+		t.LastIn = s.lastIn
+	}
+	return snap
+}
+
+func compareEcho(a, b echoKey) int {
+	if c := order(a.role) - order(b.role); c != 0 {
+		return c
+	}
+	return a.target.Compare(b.target)
+}
+
+// order puts what the reader looks for first, first.
+func order(r evidence.Role) int {
+	return slices.Index([]evidence.Role{evidence.Gateway, evidence.Reference, evidence.Inner}, r)
+}
