@@ -3,6 +3,8 @@ package diagnosis
 import (
 	"math"
 	"net/netip"
+	"slices"
+	"time"
 
 	"vpnprobe/evidence"
 )
@@ -11,7 +13,7 @@ import (
 // one is decisive.
 const (
 	silentBeats   = 2 // IKE heartbeats; each is several datagrams
-	silentEchoes  = 3 // echo requests to one address
+	silentEchoes  = evidence.SilentRun
 	minOutPackets = 3 // encrypted packets sent before "none came back" means anything
 )
 
@@ -33,13 +35,14 @@ func derive(s *evidence.Snapshot) *facts {
 	}
 	f.ike500, _ = s.IKEOn(500)
 	f.ike4500, _ = s.IKEOn(4500)
+	f.ike500, f.ike4500 = during(f.ike500, f.gateway), during(f.ike4500, f.gateway)
 	return f
 }
 
 // answers says whether an address answers echo requests now.
 func answers(e evidence.EchoSeries) evidence.Fact {
 	switch {
-	case e.Replies > 0 && e.Trailing < silentEchoes:
+	case e.Replies+e.Late > 0 && e.Trailing < silentEchoes:
 		return evidence.Yes
 	case e.Trailing-e.TrailingUnsent >= silentEchoes:
 		return evidence.No
@@ -66,25 +69,40 @@ func anyAnswers(list []evidence.EchoSeries) evidence.Fact {
 	return all
 }
 
-// port sums up the present state of one IKE port: the outcome that the last
-// heartbeats agree on, or "" when there is none yet. One ICMP error or answer
-// is decisive; silence needs several heartbeats in a row.
+// port sums up the present state of one IKE port by its newest results, back
+// to the last answer: "" when nothing is decided yet. One answer or one ICMP
+// error is decisive, also when later heartbeats stay silent, because hosts and
+// routers limit the errors that they send (RFC 1812 section 4.3.2.8); silence
+// alone takes several heartbeats in a row.
 func port(p evidence.IKEPort) (evidence.IKEOutcome, evidence.IKEResult) {
 	last, ok := p.Last()
-	if !ok {
-		return "", last
-	}
-	if last.Outcome != evidence.IKESilent {
+	if !ok || last.Outcome == evidence.IKEAnswered || last.Outcome == evidence.IKESendError {
 		return last.Outcome, last
 	}
 	silent := 0
-	for i := len(p.Results) - 1; i >= 0 && p.Results[i].Outcome == evidence.IKESilent; i-- {
+	for i := len(p.Results) - 1; i >= 0 && unanswered(p.Results[i].Outcome); i-- {
+		if r := p.Results[i]; r.Outcome != evidence.IKESilent {
+			return r.Outcome, r
+		}
 		silent++
 	}
 	if silent < silentBeats {
 		return "", last
 	}
 	return evidence.IKESilent, last
+}
+
+// during returns what a port showed while the gateway answered pings: silence
+// from before it came back says nothing about now.
+func during(p evidence.IKEPort, gateway evidence.EchoSeries) evidence.IKEPort {
+	since, ok := gateway.AnsweringSince.Get()
+	if !ok {
+		return p
+	}
+	p.Results = slices.DeleteFunc(slices.Clone(p.Results), func(r evidence.IKEResult) bool {
+		return r.Outcome != evidence.IKEAnswered && r.Sent.Before(since)
+	})
+	return p
 }
 
 // ikeAnswers says whether the peer answers IKE on any port now.
@@ -137,25 +155,57 @@ func (f *facts) encapsulated() bool {
 // not have missed a packet.
 func (f *facts) tunnelReceives() evidence.Fact {
 	t, c := f.Host.Tunnel, f.Capture
-	if t.In.Packets > 0 {
-		return evidence.Yes
-	}
-	if f.saUp() == evidence.Yes {
-		if t.Out.Packets >= minOutPackets {
+	switch f.saUp() {
+	case evidence.Yes:
+		last, ever := t.LastIn.Get()
+		silence, known := f.innerSilentSince()
+		switch {
+		case t.In.Packets > 0 && (!known || ever && last.After(silence.Add(lag))):
+			return evidence.Yes
+		case t.Out.Packets >= minOutPackets:
 			return evidence.No
 		}
-		return evidence.Unknown
-	}
-	wireIn, wireOut := espPackets(c.In), espPackets(c.Out)
-	if f.saUp() == evidence.Unknown {
-		if wireIn > 0 {
+	case evidence.Unknown:
+		if espPackets(c.In) > 0 {
 			return evidence.Yes
 		}
-		if c.Conclusive() && wireOut >= minOutPackets {
+		if c.Conclusive() && espPackets(c.Out) >= minOutPackets {
 			return evidence.No
 		}
 	}
 	return evidence.Unknown
+}
+
+// lag is how late a packet may show in the counters that are read once a
+// second.
+const lag = 1500 * time.Millisecond
+
+// innerSilentSince is when the last inner host fell silent, so that what the
+// tunnel carried before says nothing about now. It is not known while one
+// answers, and when none ever answered within the window.
+func (f *facts) innerSilentSince() (since time.Time, known bool) {
+	if f.innerAnswers() != evidence.No {
+		return since, false
+	}
+	for _, e := range f.inner {
+		if last, ok := e.LastReply.Get(); ok && last.After(since) {
+			since, known = last, true
+		}
+	}
+	return since, known
+}
+
+// ikeAnsweredSince reports whether the peer answered a heartbeat that was sent
+// after the inner hosts fell silent: until then the path itself may be what
+// broke.
+func (f *facts) ikeAnsweredSince() bool {
+	since, known := f.innerSilentSince()
+	for _, p := range []evidence.IKEPort{f.ike500, f.ike4500} {
+		if last, ok := p.Last(); ok && last.Outcome == evidence.IKEAnswered && (!known || last.Sent.After(since)) {
+			return true
+		}
+	}
+	return false
 }
 
 func espPackets(w evidence.WireTraffic) uint64 {

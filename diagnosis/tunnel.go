@@ -10,7 +10,7 @@ import "vpnprobe/evidence"
 // then did with it.
 func espBlocked(f *facts) verdict {
 	if f.saUp() != evidence.Yes || f.tunnelReceives() != evidence.No || f.innerAnswers() == evidence.Yes ||
-		f.ikeAnswers() != evidence.Yes || espPackets(f.Capture.In) > 0 {
+		!f.ikeAnsweredSince() || f.captured() {
 		return no
 	}
 	if f.Hop.Sent == 0 || f.Hop.Answered > 0 {
@@ -18,7 +18,7 @@ func espBlocked(f *facts) verdict {
 	}
 	t := f.Host.Tunnel
 	seen := []Text{
-		say("the SAs carried %d packets out and 0 in within %.0f s", "%.0[2]f 秒内 SA 发出 %[1]d 个包，收到 0 个", t.Out.Packets, t.Over.Duration().Seconds()),
+		f.oneWayText(),
 		say("%d probes that expire at the remote gateway brought nothing back through the tunnel", "%d 个在对端网关处过期的探测未从隧道返回任何报文", f.Hop.Sent),
 		ikeText(f.ike500), ikeText(f.ike4500),
 	}
@@ -40,11 +40,28 @@ func espBlocked(f *facts) verdict {
 	return yes(Possible, append(seen, say("these SAs received %d packets before; a remote gateway that lost the SA looks the same", "这些 SA 此前收到过 %d 个包；对端网关丢失 SA 时表现相同", ever))...)
 }
 
+// oneWayText says how long nothing came in.
+func (f *facts) oneWayText() Text {
+	t := f.Host.Tunnel
+	if last, ok := t.LastIn.Get(); ok {
+		return say("the SAs carried %d packets out within %.0f s; the last one in came %.0f s ago", "SA 在 %.0[2]f 秒内发出 %[1]d 个包；最近一次收到是在 %.0[3]f 秒前",
+			t.Out.Packets, t.Over.Duration().Seconds(), f.Time.Sub(last).Seconds())
+	}
+	return say("the SAs carried %d packets out and 0 in within %.0f s", "%.0[2]f 秒内 SA 发出 %[1]d 个包，收到 0 个", t.Out.Packets, t.Over.Duration().Seconds())
+}
+
+// captured reports whether the wire brought ESP in while no inner host
+// answered. The window of a capture may begin before they fell silent.
+func (f *facts) captured() bool {
+	_, known := f.innerSilentSince()
+	return !known && espPackets(f.Capture.In) > 0
+}
+
 // innerUnreachable: the tunnel passes, or cannot be looked into, and a
 // declared inner host is reached neither by ping nor by TCP.
 func innerUnreachable(f *facts) verdict {
 	silent, _ := f.lostInner()
-	if len(silent) == 0 || f.ikeAnswers() == evidence.No && !f.works() {
+	if len(silent) == 0 || !f.ikeAnsweredSince() && f.tunnelReceives() != evidence.Yes {
 		return no
 	}
 	t := f.Host.Tunnel

@@ -10,7 +10,7 @@ import (
 // whose request was sent before since are left out; late and duplicate events
 // count where their request does. The results may be in any order.
 func SummarizeEcho(results []EchoResult, since time.Time) EchoSeries {
-	s := EchoSeries{SendErrors: map[SendReason]int{}}
+	s := EchoSeries{SendErrors: map[SendReason]int{}, ICMPErrors: []CountedICMPError{}}
 	sorted := make([]EchoResult, 0, len(results))
 	for _, r := range results {
 		if !r.Sent.Before(since) {
@@ -26,6 +26,14 @@ func SummarizeEcho(results []EchoResult, since time.Time) EchoSeries {
 		}
 		run = 0
 	}
+	answered := func(r EchoResult) {
+		if s.Trailing >= SilentRun || !s.AnsweringSince.Known() {
+			s.AnsweringSince = Some(r.Sent)
+		}
+		s.Trailing, s.TrailingUnsent = 0, 0
+		s.LastReply = Some(r.Sent.Add(r.RTT))
+		endRun()
+	}
 	var rtts []time.Duration
 	for _, r := range sorted {
 		s.Role, s.Target = r.Role, r.Target
@@ -34,6 +42,7 @@ func SummarizeEcho(results []EchoResult, since time.Time) EchoSeries {
 		}
 		if r.Late {
 			s.Late++
+			answered(r) // slow is not silent
 		}
 		if r.Duplicate {
 			s.Duplicates++
@@ -45,10 +54,8 @@ func SummarizeEcho(results []EchoResult, since time.Time) EchoSeries {
 		case EchoReply:
 			s.Sent++
 			s.Replies++
-			s.Trailing, s.TrailingUnsent = 0, 0
-			endRun()
+			answered(r)
 			rtts = append(rtts, r.RTT)
-			s.LastReply = Some(r.Sent.Add(r.RTT))
 		case EchoLost:
 			s.Sent++
 			s.Lost++
@@ -58,11 +65,15 @@ func SummarizeEcho(results []EchoResult, since time.Time) EchoSeries {
 		case EchoSendError:
 			s.Sent++
 			s.SendErrors[r.Send]++
+			endRun()
 			s.Trailing++
 			s.TrailingUnsent++
 		}
 	}
 	endRun()
+	if s.Trailing >= SilentRun {
+		s.AnsweringSince = Opt[time.Time]{}
+	}
 	s.RTT = describeRTT(rtts)
 	return s
 }
@@ -97,21 +108,25 @@ func describeRTT(rtts []time.Duration) Opt[RTT] {
 
 // SADelta returns what the SAs carried between two readings, in and out. An SA
 // that appeared since the first reading counts in full, one that is gone
-// counts no further: a rekey loses nothing that was still counted.
+// counts no further. So two readings of all SAs are wanted: against none, the
+// whole history counts.
 func SADelta(before, after []SA) (in, out Traffic) {
 	type key struct {
-		spi     uint32
-		inbound bool
+		spi      uint32
+		inbound  bool
+		protocol string
+		created  int64
 	}
+	keyOf := func(sa SA) key { return key{sa.SPI, sa.Inbound, sa.Protocol, sa.Created.UnixNano()} }
 	old := make(map[key]Traffic, len(before))
 	for _, sa := range before {
-		old[key{sa.SPI, sa.Inbound}] = Traffic{sa.Packets, sa.Bytes}
+		old[keyOf(sa)] = Traffic{sa.Packets, sa.Bytes}
 	}
 	for _, sa := range after {
 		now := Traffic{sa.Packets, sa.Bytes}
-		was := old[key{sa.SPI, sa.Inbound}]
+		was := old[keyOf(sa)]
 		if was.Packets > now.Packets || was.Bytes > now.Bytes {
-			was = Traffic{} // the SPI was reused by a new SA
+			was = Traffic{} // the counters began anew
 		}
 		if sa.Inbound {
 			in = in.Add(now.Sub(was))

@@ -108,7 +108,11 @@ type EchoSeries struct {
 	Trailing int `json:"trailing_unanswered"`
 	// TrailingUnsent is how many of those never left this host.
 	TrailingUnsent int            `json:"trailing_unsent"`
-	LastReply      Opt[time.Time] `json:"last_reply"`
+	LastReply      Opt[time.Time] `json:"last_reply"` // late ones included
+	// AnsweringSince is when the first request was sent that was answered
+	// after the last run of SilentRun unanswered ones; null while the address
+	// does not answer.
+	AnsweringSince Opt[time.Time] `json:"answering_since"`
 	// CannotLook says why no echo could be sent at all, such as a missing
 	// permission; "" when echoes could be sent.
 	CannotLook string `json:"cannot_look,omitempty"`
@@ -118,6 +122,10 @@ type EchoSeries struct {
 // is an outage instead of random loss. At 20 % random loss a given run of
 // five has a probability of 0.2^5 = 0.03 %.
 const OutageRun = 5
+
+// SilentRun is the number of consecutive unanswered requests from which an
+// address is taken not to answer.
+const SilentRun = 3
 
 // RTT describes round-trip times. Jitter is the mean difference between
 // consecutive answered probes.

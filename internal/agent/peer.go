@@ -82,11 +82,12 @@ func (p *peer) run(ctx context.Context) {
 	}
 }
 
-// outer starts what probes the gateway's address.
+// outer starts what probes the gateway's address. The probes are not bound to
+// the declared interface: they must go where the tunnel's own packets go.
 func (p *peer) outer(ctx context.Context, a netip.Addr, wg *sync.WaitGroup) {
 	wg.Go(func() { p.supervise(ctx, "host", func(ctx context.Context) error { return p.watchHost(ctx, a) }) })
 	p.echo(ctx, wg, probe.EchoConfig{
-		Target: a, Role: evidence.Gateway, Source: p.cfg.Source, Interface: p.cfg.Interface,
+		Target: a, Role: evidence.Gateway, Source: p.cfg.Source,
 		Interval: p.pace.echo, Timeout: p.pace.timeout, Size: p.cfg.ICMP.Size,
 	})
 	for _, port := range []uint16{500, 4500} {
@@ -254,7 +255,7 @@ func (p *peer) heartbeat(ctx context.Context, a netip.Addr, port uint16) error {
 	}
 	k, err := probe.OpenIKE(probe.IKEConfig{
 		Target: netip.AddrPortFrom(a, to), Port: port,
-		Source: p.cfg.Source, Interface: p.cfg.Interface, Timeout: beatTimeout,
+		Source: p.cfg.Source, Timeout: beatTimeout,
 	})
 	if err != nil {
 		p.state.cannotIKE(port, err.Error())
@@ -284,8 +285,31 @@ func (p *peer) heartbeat(ctx context.Context, a netip.Addr, port uint16) error {
 		if again {
 			continue
 		}
-		if !sleep(ctx, time.Until(next)) {
+		if !p.awaitBeat(ctx, r.Sent, next) {
 			return nil
+		}
+	}
+}
+
+// awaitBeat waits for the next heartbeat: until its time, or until an address
+// of the peer fell silent or came back since the last one, so that pings and
+// heartbeats speak of the same state of the path.
+func (p *peer) awaitBeat(ctx context.Context, last, next time.Time) bool {
+	earliest := last.Add(min(p.pace.beat, time.Second))
+	for {
+		flip := p.state.flipped()
+		if flip.at.After(last) {
+			return sleep(ctx, time.Until(earliest))
+		}
+		t := time.NewTimer(time.Until(next))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return false
+		case <-t.C:
+			return true
+		case <-flip.next:
+			t.Stop()
 		}
 	}
 }
@@ -294,7 +318,7 @@ func (p *peer) heartbeat(ctx context.Context, a netip.Addr, port uint16) error {
 func (p *peer) pathMTU(ctx context.Context, a netip.Addr) error {
 	for {
 		m, err := probe.SearchPathMTU(ctx, probe.PathMTUConfig{
-			Target: a, Role: evidence.Gateway, Source: p.cfg.Source, Interface: p.cfg.Interface,
+			Target: a, Role: evidence.Gateway, Source: p.cfg.Source,
 		})
 		if ctx.Err() != nil {
 			return nil
@@ -382,14 +406,15 @@ func (p *peer) watchHost(ctx context.Context, a netip.Addr) error {
 	}
 }
 
+// readHost reads what the host believes. The route is asked for as the IKE
+// daemon would ask: bound to an interface, Linux takes an address that it has
+// no route to for one on the link.
 func (p *peer) readHost(a netip.Addr) evidence.Host {
 	host := p.env.Host
-	h := evidence.Host{Route: host.Route(a, p.cfg.Source, p.cfg.Interface)}
-	local := p.cfg.Source
-	if !local.IsValid() {
-		local = h.Route.Source.Or(netip.Addr{})
+	h := evidence.Host{
+		Route:  host.Route(a, p.cfg.Source, ""),
+		Tunnel: host.Tunnel([]netip.Addr{a}, p.cfg.Source),
 	}
-	h.Tunnel = host.Tunnel([]netip.Addr{a}, local)
 	h.Daemon = host.Daemon()
 	name := p.cfg.Interface
 	if name == "" {

@@ -26,7 +26,9 @@ type state struct {
 	mtus      map[echoKey]evidence.PathMTU
 	hop       evidence.InnerHop
 	host      evidence.Host
-	sas       []saSample
+	sas       []evidence.SA // of the last reading
+	traffic   []trafficSample
+	flip      flip
 	lastIn    evidence.Opt[time.Time]
 	capture   evidence.Capture
 }
@@ -38,21 +40,29 @@ type echoKey struct {
 
 type echoWindow struct {
 	results    []evidence.EchoResult
+	unanswered int // at the end
 	source     evidence.Opt[netip.Addr]
 	cannotLook string
 }
 
-// saSample is one reading of the kernel's SAs with the peer.
-type saSample struct {
-	at  time.Time
-	sas []evidence.SA
+// trafficSample is what the SAs carried from one reading to the next.
+type trafficSample struct {
+	at      time.Time
+	in, out evidence.Traffic
+}
+
+// flip tells when an address of the peer last fell silent or came back.
+type flip struct {
+	at   time.Time
+	next chan struct{} // closed at the next flip
 }
 
 func newState(name string, d evidence.Declared, p pace) *state {
 	return &state{
 		started: time.Now(), pace: p, declared: d, name: name,
 		echoes: map[echoKey]*echoWindow{}, ike: map[uint16]*evidence.IKEPort{},
-		tcp: map[netip.AddrPort]evidence.TCPResult{}, mtus: map[echoKey]evidence.PathMTU{},
+		flip: flip{next: make(chan struct{})},
+		tcp:  map[netip.AddrPort]evidence.TCPResult{}, mtus: map[echoKey]evidence.PathMTU{},
 	}
 }
 
@@ -72,10 +82,35 @@ func (s *state) addEcho(r evidence.EchoResult) {
 	w := s.window(echoKey{r.Role, r.Target})
 	w.cannotLook = ""
 	w.results = append(w.results, r)
+	s.noteFlip(w, r)
 	horizon := r.Sent.Add(-2 * s.pace.window)
 	if n := len(w.results); n > 64 && w.results[0].Sent.Before(horizon) {
 		w.results = slices.DeleteFunc(w.results, func(r evidence.EchoResult) bool { return r.Sent.Before(horizon.Add(s.pace.window)) })
 	}
+}
+
+// flipRun is the number of unanswered pings that make an address look silent
+// enough to ask IKE as well.
+const flipRun = 2
+
+func (s *state) noteFlip(w *echoWindow, r evidence.EchoResult) {
+	was := w.unanswered >= flipRun
+	switch r.Outcome {
+	case evidence.EchoReply:
+		w.unanswered = 0
+	case evidence.EchoLost:
+		w.unanswered++
+	}
+	if r.Role != evidence.Reference && was != (w.unanswered >= flipRun) {
+		close(s.flip.next)
+		s.flip = flip{at: time.Now(), next: make(chan struct{})}
+	}
+}
+
+func (s *state) flipped() flip {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flip
 }
 
 // cannotEcho notes why an address cannot be pinged at all.
@@ -157,18 +192,19 @@ func (s *state) setHost(h evidence.Host, at time.Time) (in, out evidence.Traffic
 	defer s.mu.Unlock()
 	s.host = h
 	if h.Tunnel.Readable != evidence.Yes {
-		s.sas = nil
+		s.sas, s.traffic = nil, nil
 		return in, out
 	}
-	if n := len(s.sas); n > 0 {
-		in, out = evidence.SADelta(s.sas[n-1].sas, h.Tunnel.SAs)
+	if len(s.traffic) > 0 {
+		in, out = evidence.SADelta(s.sas, h.Tunnel.SAs)
 	}
 	if in.Packets > 0 {
 		s.lastIn = evidence.Some(at)
 	}
-	s.sas = append(s.sas, saSample{at, h.Tunnel.SAs})
-	for len(s.sas) > 2 && s.sas[1].at.Before(at.Add(-s.pace.tunnelWin)) {
-		s.sas = s.sas[1:]
+	s.sas = h.Tunnel.SAs
+	s.traffic = append(s.traffic, trafficSample{at, in, out})
+	for len(s.traffic) > 2 && s.traffic[1].at.Before(at.Add(-s.pace.tunnelWin)) {
+		s.traffic = s.traffic[1:]
 	}
 	return in, out
 }
@@ -219,13 +255,20 @@ func (s *state) snapshot(now time.Time) *evidence.Snapshot {
 	for _, k := range slices.SortedFunc(maps.Keys(s.mtus), compareEcho) {
 		snap.MTUs = append(snap.MTUs, s.mtus[k])
 	}
-	if n := len(s.sas); n > 0 {
-		t := &snap.Host.Tunnel
-		t.In, t.Out = evidence.SADelta(s.sas[0].sas, s.sas[n-1].sas)
-		t.Over = evidence.Seconds(s.sas[n-1].at.Sub(s.sas[0].at))
-		t.LastIn = s.lastIn
-	}
+	snap.Host.Tunnel.In, snap.Host.Tunnel.Out, snap.Host.Tunnel.Over = s.carried()
+	snap.Host.Tunnel.LastIn = s.lastIn
 	return snap
+}
+
+// carried sums the samples of the window; the first only marks its beginning.
+func (s *state) carried() (in, out evidence.Traffic, over evidence.Seconds) {
+	if len(s.traffic) == 0 {
+		return in, out, 0
+	}
+	for _, t := range s.traffic[1:] {
+		in, out = in.Add(t.in), out.Add(t.out)
+	}
+	return in, out, evidence.Seconds(s.traffic[len(s.traffic)-1].at.Sub(s.traffic[0].at))
 }
 
 func compareEcho(a, b echoKey) int {
