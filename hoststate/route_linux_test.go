@@ -68,6 +68,8 @@ func TestRoute(t *testing.T) {
 		{"prohibit", "203.0.113.1", "", "", rejected(evidence.RouteProhibit)},
 		{"blackhole", "203.0.113.2", "", "", rejected(evidence.RouteBlackhole)},
 		{"blackhole from a source", "203.0.113.2", "192.0.2.1", "", rejected(evidence.RouteBlackhole)},
+		{"prohibit, on an interface", "203.0.113.1", "", "wan", unicast("wan", some4, evidence.Unknown, evidence.No)},
+		{"none, on an interface", "8.8.8.8", "", "wan", unicast("wan", some4, evidence.Unknown, evidence.No)},
 		{"unreachable", "203.0.113.3", "", "", rejected(evidence.RouteUnreachable)},
 		{"tun", "203.0.113.65", "", "", unicast("tun0", some4, evidence.Unknown, evidence.Yes)},
 		{"tap", "203.0.113.129", "", "", unicast("tap0", some4, evidence.Unknown, evidence.No)},

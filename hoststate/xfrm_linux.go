@@ -205,7 +205,8 @@ func parseSA(b []byte) (sa securityAssociation, ok bool) {
 				sa.Encap = e == encapNonIKE || e == encapESP
 			}
 		case attrLastUsed:
-			// curlft.use_time is when the SA was first used.
+			// curlft.use_time is when the SA was first used. Linux 6.1 does
+			// not keep this for outbound SAs: the counters always tell.
 			if len(value) == 8 {
 				sa.Used = evidence.Some(unixTime(binary.NativeEndian.Uint64(value)))
 			}
