@@ -1,0 +1,12 @@
+// Package integration holds the end-to-end tests of the agent: real gateways
+// with a real tunnel between them, one broken thing each, and the agent's
+// word on it. Package lab provides the network, and says what it needs.
+//
+//	go test -count=1 ./integration                            # all of them
+//	go test -count=1 ./integration -run 'Diagnosis/esp'       # some
+//	VPNPROBE_LAB_KEEP=/tmp/lab go test -count=1 ./integration # keep reports, logs and captures
+//
+// VPNPROBE_AGENT names an agent binary to test instead of building one.
+// VPNPROBE_LAB_REQUIRED=1 makes a machine that cannot boot the lab a failure,
+// where it is a skip with its reason otherwise.
+package integration

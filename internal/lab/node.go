@@ -1,0 +1,142 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Node is one machine of the lab: a network namespace.
+type Node struct {
+	Name string
+	lab  *Lab
+}
+
+// Gateway is a node with an end of the tunnel.
+type Gateway struct {
+	*Node
+	Address string      // its own address in the underlay
+	IKE     *StrongSwan // its IKE daemon
+}
+
+// Command returns a command, its words separated by blanks, ready to run on
+// the node. The process started is the command itself, not a wrapper.
+func (n *Node) Command(command string) *exec.Cmd {
+	return exec.Command("ip", append([]string{"netns", "exec", n.Name}, strings.Fields(command)...)...)
+}
+
+// Try runs a command on the node and returns what it printed.
+func (n *Node) Try(command string) (string, error) {
+	out, err := n.Command(command).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s: %s: %w: %s", n.Name, command, err, out)
+	}
+	return string(out), err
+}
+
+// Run runs a command on the node, which must succeed, and returns what it printed.
+func (n *Node) Run(command string) string {
+	n.lab.t.Helper()
+	out, err := n.Try(command)
+	if err != nil {
+		n.lab.t.Fatal("lab: ", err)
+	}
+	return out
+}
+
+// Count makes the node count the packets of an iptables chain that match, and
+// returns a function that tells how many there were.
+func (n *Node) Count(chain, match string) func() int {
+	n.lab.t.Helper()
+	iptables := n.plan().iptables + " -w "
+	rule := match + " -m comment --comment count"
+	n.Run(iptables + "-I " + chain + " " + rule)
+	return func() int {
+		n.lab.t.Helper()
+		count := counter.FindStringSubmatch(n.Run(iptables + "-S " + chain + " -v"))
+		if count == nil {
+			n.lab.t.Fatalf("lab: no counter in %s of %s", chain, n.Name)
+		}
+		packets, _ := strconv.Atoi(count[1])
+		return packets
+	}
+}
+
+var counter = regexp.MustCompile(`--comment count -c (\d+) `)
+
+var spi = regexp.MustCompile(`spi (0x[0-9a-f]+)`)
+
+// SPIs returns the identifiers of the security associations that the node's
+// kernel holds, sorted. They change whenever the tunnel is renewed.
+func (n *Node) SPIs() []string {
+	n.lab.t.Helper()
+	var spis []string
+	for _, match := range spi.FindAllStringSubmatch(n.Run("ip xfrm state list"), -1) {
+		// 0 stands for a negotiation under way, which is not an association yet.
+		if match[1] != "0x00000000" {
+			spis = append(spis, match[1])
+		}
+	}
+	slices.Sort(spis)
+	return spis
+}
+
+// ListenTCP serves a TCP port on the node until the test ends: it accepts
+// connections and closes them.
+func (n *Node) ListenTCP(address string) {
+	n.lab.t.Helper()
+	var listener net.Listener
+	err := n.inside(func() (err error) {
+		listener, err = net.Listen("tcp", address)
+		return err
+	})
+	if err != nil {
+		n.lab.t.Fatalf("lab: %s: %v", n.Name, err)
+	}
+	n.lab.t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // closed
+			}
+			conn.Close()
+		}
+	}()
+}
+
+// inside calls f with its thread in the node's network namespace: the sockets
+// that f creates belong to the node for good.
+func (n *Node) inside(f func() error) error {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	there, err := os.Open("/run/netns/" + n.Name)
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter %s: %w", n.Name, err)
+	}
+	err = f()
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		// The thread stays locked, and so dies with its goroutine.
+		return fmt.Errorf("leave %s: %w", n.Name, back)
+	}
+	runtime.UnlockOSThread()
+	return err
+}
