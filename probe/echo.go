@@ -72,9 +72,12 @@ type errorWatch interface {
 // started by Echo's clock. That bounds everything that a cycle can do wrong:
 // what stops or fails one request does not touch those in flight; a target
 // without a route is tried again with the next request; and the cadence is
-// Echo's, not the sum of what cycles take. It is also cheaper than a socket
+// Echo's, not the sum of what cycles take. The cost is about that of a socket
 // that stays open, which pro-bing polls about 20 times a second: an answered
 // request's socket is closed soon after the answer.
+//
+// pro-bing discards ICMP errors. A socket beside it hears those about its
+// requests, where this process has CAP_NET_RAW; without, they go unseen.
 type Echo struct {
 	cfg   EchoConfig
 	open  func(EchoConfig) (pinger, error)

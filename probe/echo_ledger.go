@@ -16,8 +16,6 @@ type echoLedger struct {
 	// requests are those that something may still be heard of, in the order
 	// of sending. There are as many as intervals in a request's life: few.
 	requests []*echoRequest
-	newest   int       // the newest request that was answered
-	arrived  time.Time // and when its first reply was read
 }
 
 type echoRequest struct {
@@ -25,7 +23,10 @@ type echoRequest struct {
 	started time.Time
 	sent    time.Time // zero until it left this host
 	state   echoState
-	icmp    *evidence.ICMPError
+	// overtaken is when the first reply to a later request came, if that was
+	// before any to this one.
+	overtaken time.Time
+	icmp      *evidence.ICMPError
 }
 
 type echoState uint8
@@ -41,7 +42,6 @@ func newEchoLedger(cfg EchoConfig, emit func(evidence.EchoResult)) *echoLedger {
 		timeout: cfg.Timeout,
 		blank:   evidence.EchoResult{Target: cfg.Target, Role: cfg.Role},
 		emit:    emit,
-		newest:  -1,
 	}
 }
 
@@ -77,16 +77,22 @@ func (l *echoLedger) reply(n int, rtt time.Duration) {
 		out.Duplicate = true
 	}
 	if !out.Duplicate {
-		// RFC 4737 section 3: reordered is what arrives behind its successor.
-		// Within the slack that may be the order of our own goroutines.
-		arrived := r.sent.Add(rtt)
-		out.Reordered = n < l.newest && arrived.After(l.arrived.Add(echoSlack))
-		if n > l.newest {
-			l.newest, l.arrived = n, arrived
-		}
+		out.Reordered = l.overtake(r, r.sent.Add(rtt))
 	}
 	r.state = echoAnswered
 	l.emit(out)
+}
+
+// overtake notes when the first reply to a request arrived, and reports
+// whether it is reordered: behind that to a later request (RFC 4737 section
+// 3). Within the slack that may be the order of our own goroutines.
+func (l *echoLedger) overtake(r *echoRequest, arrived time.Time) bool {
+	for _, earlier := range l.requests {
+		if earlier.n < r.n && earlier.overtaken.IsZero() {
+			earlier.overtaken = arrived
+		}
+	}
+	return !r.overtaken.IsZero() && arrived.After(r.overtaken.Add(echoSlack))
 }
 
 // icmp says that an ICMP error came, and attaches it to the request that it
@@ -107,9 +113,10 @@ func (l *echoLedger) icmp(e echoError) {
 // quoted returns the request that an ICMP error is about. The timestamp that
 // pro-bing puts into each request tells ours from those of other programs to
 // the same address. A hop that quotes as little as RFC 792 asks for leaves it
-// out; then the error is about the oldest request in flight without one.
+// out; then the error is taken to be about the newest request that it can be
+// about, because errors mostly come before the next request is sent.
 func (l *echoLedger) quoted(e echoError) *echoRequest {
-	for _, r := range l.requests {
+	for _, r := range slices.Backward(l.requests) {
 		if e.stamp.IsZero() {
 			if r.state == echoInFlight && r.icmp == nil {
 				return r

@@ -155,7 +155,7 @@ func TestEchoLedger(t *testing.T) {
 		},
 		want: []evidence.EchoResult{result(0, evidence.EchoResult{Outcome: evidence.EchoLost, ICMP: &rejected})},
 	}, {
-		name: "ICMP errors that quote too little go by age",
+		name: "ICMP errors that quote too little go to the newest",
 		do: func(l *echoLedger) {
 			send(l, 0)
 			send(l, 1)
@@ -165,8 +165,8 @@ func TestEchoLedger(t *testing.T) {
 			l.expire(at(time.Hour))
 		},
 		want: []evidence.EchoResult{
-			result(0, evidence.EchoResult{Outcome: evidence.EchoLost, ICMP: &rejected}),
-			result(1, evidence.EchoResult{Outcome: evidence.EchoLost, ICMP: &expired}),
+			result(0, evidence.EchoResult{Outcome: evidence.EchoLost, ICMP: &expired}),
+			result(1, evidence.EchoResult{Outcome: evidence.EchoLost, ICMP: &rejected}),
 		},
 	}, {
 		name: "ICMP error about a lost request",
