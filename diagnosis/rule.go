@@ -103,6 +103,9 @@ func pingText(e evidence.EchoSeries) Text {
 	if !e.Target.IsValid() {
 		return say("the gateway was not pinged", "未对网关执行 ping")
 	}
+	if e.Trailing == 0 {
+		return say("ping %s: %d of %d answered", "ping %s：%d/%d 有应答", e.Target, e.Replies, n)
+	}
 	return say("ping %s: %d of %d answered, the last %d not", "ping %s：%d/%d 有应答，最近连续 %d 个无应答", e.Target, e.Replies, n, e.Trailing)
 }
 

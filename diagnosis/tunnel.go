@@ -37,7 +37,7 @@ func espBlocked(f *facts) verdict {
 	case ever == 0:
 		return yes(Likely, append(seen, say("these SAs never received a packet", "这些 SA 从未收到过报文"))...)
 	}
-	return yes(Possible, append(seen, say("these SAs received %d packets before; a remote gateway that lost the SA looks the same", "这些 SA 此前收到过 %d 个包；对端网关丢失 SA 时表现相同", ever))...)
+	return yes(Possible, append(seen, say("these SAs received packets before (%d); a remote gateway that lost the SA looks the same", "这些 SA 此前收到过 %d 个包；对端网关丢失 SA 时表现相同", ever))...)
 }
 
 // oneWayText says how long nothing came in.

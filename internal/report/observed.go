@@ -311,6 +311,9 @@ func (t *text) route(r evidence.Route) string {
 	if r.Kind == "" {
 		return ""
 	}
+	if r.Kind == evidence.RouteLocal {
+		return t.say("local: the gateway's address is this host's own", "local：网关地址是本机自己的地址")
+	}
 	if r.Kind != evidence.RouteUnicast {
 		return fmt.Sprintf(t.say("%s: nothing can be sent to the gateway", "%s：无法向网关发送"), clean(string(r.Kind)))
 	}
