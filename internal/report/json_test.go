@@ -92,14 +92,16 @@ func TestSchemaRefuses(t *testing.T) {
 	}
 	schema := compileSchema(t, false)
 	for name, breakIt := range map[string]func(m map[string]any){
-		"another version":  func(m map[string]any) { m["schema_version"] = 2 },
-		"no diagnosis":     func(m map[string]any) { delete(m, "diagnosis") },
-		"a bad severity":   func(m map[string]any) { m["severity"] = "fatal" },
-		"no finding":       func(m map[string]any) { m["findings"] = []any{} },
-		"a bad time":       func(m map[string]any) { m["time"] = "yesterday" },
-		"a null list":      func(m map[string]any) { m["evidence"].(map[string]any)["tcp"] = nil },
-		"a fact in words":  func(m map[string]any) { m["evidence"].(map[string]any)["host"].(map[string]any)["ike_daemon"] = "yes" },
-		"a null send list": func(m map[string]any) { m["evidence"].(map[string]any)["echoes"].([]any)[0].(map[string]any)["send_errors"] = nil },
+		"another version": func(m map[string]any) { m["schema_version"] = 2 },
+		"no diagnosis":    func(m map[string]any) { delete(m, "diagnosis") },
+		"a bad severity":  func(m map[string]any) { m["severity"] = "fatal" },
+		"no finding":      func(m map[string]any) { m["findings"] = []any{} },
+		"a bad time":      func(m map[string]any) { m["time"] = "yesterday" },
+		"a null list":     func(m map[string]any) { m["evidence"].(map[string]any)["tcp"] = nil },
+		"a fact in words": func(m map[string]any) { m["evidence"].(map[string]any)["host"].(map[string]any)["ike_daemon"] = "yes" },
+		"a null send list": func(m map[string]any) {
+			m["evidence"].(map[string]any)["echoes"].([]any)[0].(map[string]any)["send_errors"] = nil
+		},
 	} {
 		var m map[string]any
 		if err := json.Unmarshal(good, &m); err != nil {
