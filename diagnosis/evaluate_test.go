@@ -349,3 +349,12 @@ func TestPure(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkEvaluate(b *testing.B) {
+	s := healthy()
+	oneWay(s)
+	b.ReportAllocs()
+	for b.Loop() {
+		Evaluate(s)
+	}
+}
