@@ -197,6 +197,11 @@ func TestEvaluate(t *testing.T) {
 		{"500 closed, 4500 answers", func(s *evidence.Snapshot) { ike(s, evidence.IKERefused, answered) }, OK, ""},
 
 		{"IKE dropped", func(s *evidence.Snapshot) { noTunnel(s); ike(s, silent, silent) }, "peer_firewall_drops_ike", ""},
+		{"IKEv1 declared, IKEv2 heartbeats silent", func(s *evidence.Snapshot) {
+			noTunnel(s)
+			ike(s, silent, silent)
+			s.Declared.IKEVersion = 1
+		}, Undecided, ""},
 		{"IKE rejected by a hop", func(s *evidence.Snapshot) {
 			noTunnel(s)
 			ike(s, evidence.IKEProhibited, evidence.IKEProhibited)

@@ -26,8 +26,8 @@ func peerFirewallDropsIKE(f *facts) verdict {
 	if o500 == evidence.IKEProhibited && o4500 != evidence.IKEAnswered {
 		return yes(Certain, seen...)
 	}
-	if o500 != evidence.IKESilent {
-		return no
+	if o500 != evidence.IKESilent || f.Declared.IKEVersion == 1 && f.ike500.Ever != evidence.Yes {
+		return no // what speaks IKEv1 only may ignore heartbeats of IKEv2
 	}
 	used := f.ike500.Ever == evidence.Yes
 	if used {

@@ -35,6 +35,7 @@ type Declared struct {
 	RemoteSubnets []netip.Prefix `json:"remote_subnets"`
 	References    []netip.Addr   `json:"references"`
 	Inner         []netip.Addr   `json:"inner"`
+	IKEVersion    int            `json:"ike_version,omitempty"` // 1 or 2; 0 when not declared
 	// MaxLoss and MaxRTT are the limits above which loss (a ratio, 0 to 1)
 	// and the median round-trip time are faults.
 	MaxLoss float64 `json:"max_loss_ratio"`

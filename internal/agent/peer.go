@@ -50,7 +50,7 @@ func newPeer(env *Env, cfg config.Peer, refs []netip.Addr, p pace) *peer {
 func declared(p config.Peer, refs []netip.Addr) evidence.Declared {
 	d := evidence.Declared{
 		Gateway: p.Gateway, Interface: p.Interface,
-		LocalSubnets: p.LocalSubnets, RemoteSubnets: p.RemoteSubnets, References: refs,
+		LocalSubnets: p.LocalSubnets, RemoteSubnets: p.RemoteSubnets, References: refs, IKEVersion: p.IKE.Version,
 		MaxLoss: p.Thresholds.Loss, MaxRTT: evidence.Seconds(p.Thresholds.RTT),
 	}
 	for _, in := range p.Inner {
