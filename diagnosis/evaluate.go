@@ -48,7 +48,7 @@ func assemble(s *evidence.Snapshot, f *facts, found []Finding, because []Text) *
 	r := &Report{Peer: s.Peer, Gateway: s.Declared.Gateway, Time: s.Time, Duration: s.Window.Duration(), Snapshot: s}
 	if len(found) == 0 || found[0].Severity == Info {
 		r.Findings = append([]Finding{healthyOrUnknown(f, because)}, found...)
-		r.Summary = summaries[r.Findings[0].Label]
+		r.Summary = SummaryOf(r.Findings[0].Label)
 		return r
 	}
 	found[0].Role = Cause
@@ -60,7 +60,7 @@ func assemble(s *evidence.Snapshot, f *facts, found []Finding, because []Text) *
 	}
 	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Compare(roleRank(a.Role), roleRank(b.Role)) })
 	r.Findings = found
-	r.Summary = ruleOf(found[0].Label).Summary
+	r.Summary = SummaryOf(found[0].Label)
 	return r
 }
 
@@ -106,13 +106,21 @@ func healthyOrUnknown(f *facts, because []Text) Finding {
 			max(f.Host.Tunnel.In.Packets, espPackets(f.Capture.In))))
 	}
 	if f.innerAnswers() == evidence.Yes {
-		works = append(works, say("an inner host answers through the tunnel", "隧道内的主机有应答"))
+		works = append(works, say("an inner host answers", "内部主机有应答"))
 	}
 	innerPending := len(f.inner) > 0 && f.innerAnswers() != evidence.Yes
 	ike := f.ikeAnswers() == evidence.Yes
 	if !innerPending && (ike || f.works()) {
-		return Finding{Label: OK, Severity: Info, Confidence: Certain, Role: Cause, Evidence: works,
+		confidence := Certain
+		if !ike && f.tunnelReceives() != evidence.Yes {
+			confidence = Likely // an answer that may have come another way
+		}
+		return Finding{Label: OK, Severity: Info, Confidence: confidence, Role: Cause, Evidence: works,
 			Remedy: say("nothing to do", "无需处理")}
+	}
+	if f.ResolveErr != "" && len(f.Addresses) == 0 {
+		return Finding{Label: Undecided, Severity: Info, Confidence: Possible, Role: Cause, Evidence: f.undecided()[:1],
+			Remedy: say("make the gateway's name resolve here, or give its address", "使网关域名在本机可解析，或改用其地址")}
 	}
 	why := append(f.undecided(), because...)
 	if len(why) == 0 {
@@ -149,6 +157,9 @@ func (f *facts) undecided() []Text {
 	}
 	if silent, _ := f.lostInner(); len(silent) > 0 {
 		why = append(why, say("%s does not answer through the tunnel, and no cause shows from here", "%s 未通过隧道应答，且从本机看不出原因", targets(silent)))
+	}
+	if f.innerAnswers() == evidence.Yes && f.elsewhere() {
+		why = append(why, say("an inner host answers, but nothing shows that it does so through this peer", "内部主机有应答，但没有迹象表明应答经过该对端"))
 	}
 	if f.Host.Tunnel.CannotLook != "" {
 		why = append(why, say("the kernel's IPsec state cannot be read: %s", "无法读取内核的 IPsec 状态：%s", f.Host.Tunnel.CannotLook))

@@ -119,6 +119,23 @@ func oneWay(s *evidence.Snapshot) {
 	echo(s, evidence.Inner, always)
 }
 
+// idle is a tunnel that is up and carries nothing, with no inner host declared.
+func idle(s *evidence.Snapshot) {
+	s.Host.Tunnel.In, s.Host.Tunnel.Out = evidence.Traffic{}, evidence.Traffic{}
+	noInner(s)
+}
+
+func noInner(s *evidence.Snapshot) {
+	s.Echoes, s.Declared.Inner, s.Hop = s.Echoes[:2], nil, evidence.InnerHop{}
+}
+
+// elsewhere is a host behind the gateway, which is not the tunnel's end.
+func elsewhere(s *evidence.Snapshot) {
+	s.Host.Tunnel = evidence.Tunnel{Readable: evidence.Yes, Policy: evidence.No}
+	s.Host.Daemon, s.Hop = evidence.No, evidence.InnerHop{}
+	s.Host.Route.Source = evidence.Some(netip.MustParseAddr("10.1.0.9"))
+}
+
 func TestEvaluate(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -261,7 +278,61 @@ func TestEvaluate(t *testing.T) {
 
 		{"slow", func(s *evidence.Snapshot) {
 			s.Echoes[0] = series(evidence.Gateway, gateway, 200, 300*time.Millisecond, never)
+			s.Echoes[2] = series(evidence.Inner, inner, 40, 301*time.Millisecond, never)
 		}, "underlay_latency", ""},
+		{"slow at ping only", func(s *evidence.Snapshot) {
+			s.Echoes[0] = series(evidence.Gateway, gateway, 200, 300*time.Millisecond, never)
+		}, OK, ""},
+		{"idle, IKE ignores our port", func(s *evidence.Snapshot) { idle(s); ike(s, silent, silent) }, Undecided, "peer_firewall_drops_ike"},
+		{"idle, IKE and ping ignored", func(s *evidence.Snapshot) {
+			idle(s)
+			ike(s, silent, silent)
+			echo(s, evidence.Gateway, always)
+		}, Undecided, ""},
+		{"works, a hop rejects our port", func(s *evidence.Snapshot) { ike(s, evidence.IKEProhibited, evidence.IKEProhibited) }, OK, "peer_firewall_drops_ike"},
+		{"not the tunnel's end, 4500 silent", func(s *evidence.Snapshot) { elsewhere(s); noInner(s); ike(s, answered, silent) }, OK, ""},
+		{"idle NAT-T tunnel, 4500 ignores us", func(s *evidence.Snapshot) {
+			idle(s)
+			for i := range s.Host.Tunnel.SAs {
+				s.Host.Tunnel.SAs[i].Encap = true
+			}
+			ike(s, answered, silent)
+		}, OK, ""},
+		{"4500-only peer, idle trap", func(s *evidence.Snapshot) { noTunnel(s); noInner(s); ike(s, silent, answered) }, OK, ""},
+		{"polices ping, 4500 silent", func(s *evidence.Snapshot) {
+			echo(s, evidence.Gateway, every(2))
+			s.IKE = []evidence.IKEPort{beats(500, slices.Repeat([]evidence.IKEOutcome{answered}, 24)...), beats(4500, silent, silent)}
+		}, OK, ""},
+		{"polices ping, inner lossless, IKE silent", func(s *evidence.Snapshot) { echo(s, evidence.Gateway, every(2)); ike(s, silent, silent) }, OK, ""},
+		{"on-link peer dark, no references", func(s *evidence.Snapshot) {
+			noTunnel(s)
+			echo(s, evidence.Gateway, always)
+			ike(s, evidence.IKEUnreachable, evidence.IKEUnreachable)
+			s.Echoes = slices.Delete(s.Echoes, 1, 2)
+			s.Host.Route.NextHop, s.Host.Route.Neighbour = evidence.Opt[netip.Addr]{}, evidence.No
+		}, "peer_unreachable", ""},
+		{"declared link down, route elsewhere", func(s *evidence.Snapshot) {
+			noTunnel(s)
+			echo(s, evidence.Gateway, always)
+			ike(s, silent, silent)
+			s.Echoes = slices.Delete(s.Echoes, 1, 2)
+			s.Host.Route.Interface, s.Host.Underlay.Carrier = "lte", evidence.No
+		}, "peer_unreachable", ""},
+		{"inner answers another way, peer dead", func(s *evidence.Snapshot) {
+			elsewhere(s)
+			echo(s, evidence.Gateway, always)
+			echo(s, evidence.Reference, always)
+			ike(s, silent, silent)
+			s.Echoes = slices.Delete(s.Echoes, 1, 2)
+		}, "peer_unreachable", ""},
+		{"IKE silent, ping not permitted", func(s *evidence.Snapshot) {
+			noTunnel(s)
+			ike(s, silent, silent)
+			s.Echoes = []evidence.EchoSeries{{Role: evidence.Gateway, Target: gateway, CannotLook: "needs CAP_NET_RAW"}}
+		}, Undecided, ""},
+		{"name does not resolve", func(s *evidence.Snapshot) {
+			*s = evidence.Snapshot{Peer: "cloud", ResolveErr: "no such host"}
+		}, Undecided, ""},
 		{"a limit that is not declared judges nothing", func(s *evidence.Snapshot) {
 			s.Echoes[0] = series(evidence.Gateway, gateway, 200, 300*time.Millisecond, every(3))
 			s.Declared.MaxLoss, s.Declared.MaxRTT = 0, 0

@@ -227,9 +227,30 @@ func (f *facts) innerAnswers() evidence.Fact {
 // tcpReached reports whether the host was reached: a reset is an answer too.
 func tcpReached(t evidence.TCPResult) bool { return t.Connected == evidence.Yes || t.Refused }
 
-// works says whether the tunnel carries traffic from the peer now.
+// works says whether the tunnel carries traffic from the peer now. An inner
+// host that answers shows it, unless nothing of a tunnel is here and the peer
+// is silent: then the answer came another way.
 func (f *facts) works() bool {
-	return f.tunnelReceives() == evidence.Yes || f.innerAnswers() == evidence.Yes
+	return f.tunnelReceives() == evidence.Yes || f.innerAnswers() == evidence.Yes && !f.elsewhere()
+}
+
+// elsewhere reports whether an inner host's answer cannot be credited to this
+// peer.
+func (f *facts) elsewhere() bool {
+	return f.saUp() == evidence.No && f.Host.Tunnel.Policy != evidence.Yes &&
+		f.gatewayAnswersPing() != evidence.Yes && f.ikeAnswers() != evidence.Yes
+}
+
+// unrefuted reports whether the SAs are up and nothing shows that they carry
+// nothing: an idle tunnel. Silence towards our foreign port is no fault of it.
+func (f *facts) unrefuted() bool {
+	return f.works() || f.saUp() == evidence.Yes && f.innerAnswers() != evidence.No
+}
+
+// used reports whether the peer answered our heartbeats before, so that
+// anything else now is a change.
+func (f *facts) used() bool {
+	return f.ike500.Ever == evidence.Yes || f.ike4500.Ever == evidence.Yes
 }
 
 // lostInner lists the inner addresses that neither echo nor TCP reaches.
@@ -286,7 +307,11 @@ func public(a netip.Addr) bool {
 // many of them were lost: outages and requests that we could not send are
 // other faults than a lossy path.
 func randomLoss(e evidence.EchoSeries) (sent, lost int) {
-	return e.Replies + e.Lost - e.InOutages, e.Lost - e.InOutages
+	open := e.Trailing - e.TrailingUnsent // may be the beginning of an outage
+	if open < 2 || open >= evidence.OutageRun {
+		open = 0
+	}
+	return e.Replies + e.Lost - e.InOutages - open, e.Lost - e.InOutages - open
 }
 
 // lossy says whether the loss rate is above limit with 97.5 % confidence
@@ -317,12 +342,23 @@ func wilsonLow(k, n int) float64 {
 func (f *facts) contradicted(low float64) bool {
 	clean := 0
 	for _, p := range []evidence.IKEPort{f.ike500, f.ike4500} {
-		for _, r := range p.Results {
-			if r.Outcome == evidence.IKEAnswered && r.Requests == 1 {
+		if !slices.ContainsFunc(p.Results, func(r evidence.IKEResult) bool { return r.Outcome == evidence.IKEAnswered }) {
+			continue // a port that never answers says nothing about loss
+		}
+		for i, r := range p.Results {
+			switch {
+			case r.Outcome == evidence.IKEAnswered && r.Requests == 1:
 				clean++
-			} else if r.Outcome == evidence.IKEAnswered || r.Outcome == evidence.IKESilent {
+			case i == 0 && r.Outcome == evidence.IKEAnswered && r.Requests == 3 && r.Request == evidence.ProposalProbe:
+				// the peer ignores the first kind of request; not loss
+			case r.Outcome == evidence.IKEAnswered || r.Outcome == evidence.IKESilent:
 				return false
 			}
+		}
+	}
+	for _, e := range f.inner { // inside the tunnel at least as much is lost
+		if e.Lost == 0 {
+			clean += e.Replies
 		}
 	}
 	return math.Pow(1-low, float64(clean)) < 0.05

@@ -1,6 +1,12 @@
 package diagnosis
 
-import "vpnprobe/evidence"
+import (
+	"math"
+	"slices"
+	"time"
+
+	"vpnprobe/evidence"
+)
 
 // peerIKENotListening: the peer's own address says that the port is closed
 // (RFC 1122 3.2.2.1, RFC 4443 3.1 code 4). The other port must not answer.
@@ -10,7 +16,11 @@ func peerIKENotListening(f *facts) verdict {
 	if o500 != evidence.IKERefused || o4500 == evidence.IKEAnswered {
 		return no
 	}
-	return yes(Certain, ikeText(f.ike500), ikeText(f.ike4500))
+	v := yes(Certain, ikeText(f.ike500), ikeText(f.ike4500))
+	if f.unrefuted() && !f.used() {
+		v.confidence = Likely // a filter that rejects foreign source ports says the same
+	}
+	return v
 }
 
 // peerFirewallDropsIKE: a hop says that IKE is prohibited, or IKE is silent
@@ -24,7 +34,11 @@ func peerFirewallDropsIKE(f *facts) verdict {
 	o4500, _ := port(f.ike4500)
 	seen := []Text{ikeText(f.ike500), ikeText(f.ike4500), pingText(f.gateway)}
 	if o500 == evidence.IKEProhibited && o4500 != evidence.IKEAnswered {
-		return yes(Certain, seen...)
+		v := yes(Certain, seen...)
+		if f.unrefuted() && !f.used() {
+			v.confidence, v.harmless = Possible, true
+		}
+		return v
 	}
 	if o500 != evidence.IKESilent || f.Declared.IKEVersion == 1 && f.ike500.Ever != evidence.Yes {
 		return no // what speaks IKEv1 only may ignore heartbeats of IKEv2
@@ -36,7 +50,7 @@ func peerFirewallDropsIKE(f *facts) verdict {
 	if o4500 == evidence.IKEAnswered {
 		// IKE starts on UDP 500: without it no new tunnel comes up, but one
 		// that was negotiated, or that starts on 4500, may well work.
-		if f.works() || f.saUp() != evidence.No {
+		if f.works() || f.saUp() != evidence.No || f.innerAnswers() != evidence.No && !used {
 			return no
 		}
 		return yes(Likely, seen...)
@@ -44,11 +58,17 @@ func peerFirewallDropsIKE(f *facts) verdict {
 	if f.ikeAnswers() != evidence.No {
 		return no
 	}
-	if f.works() && !used {
+	if f.works() && f.gatewayAnswersPing() == evidence.No && !f.cameInDuringSilence() {
+		return no // what came in came before the silence: peer_unreachable is about to show
+	}
+	if f.unrefuted() && !f.used() {
 		v := yes(Possible, append(seen, say("the tunnel passes traffic, so the peer may just ignore probes that do not come from port 500",
 			"隧道仍有流量，因此对端可能只是忽略并非来自 500 端口的探测"))...)
 		v.harmless = true
 		return v
+	}
+	if f.lossExplains(f.ike500) {
+		return no // underlay_loss
 	}
 	if f.gatewayAnswersPing() != evidence.Yes && !f.works() {
 		return no // not reached at all: peer_unreachable or internet_down
@@ -61,7 +81,8 @@ func peerFirewallDropsIKE(f *facts) verdict {
 func nattBlocked(f *facts) verdict {
 	o500, _ := port(f.ike500)
 	o4500, _ := port(f.ike4500)
-	if o500 != evidence.IKEAnswered || !unanswered(o4500) || f.behindNAT() != evidence.Yes || f.works() {
+	if o500 != evidence.IKEAnswered || !unanswered(o4500) || f.behindNAT() != evidence.Yes || f.works() ||
+		f.innerAnswers() != evidence.No && f.ike4500.Ever != evidence.Yes {
 		return no
 	}
 	src, _ := f.source().Get()
@@ -72,4 +93,41 @@ func nattBlocked(f *facts) verdict {
 		return yes(Likely, seen...)
 	}
 	return yes(Certain, seen...)
+}
+
+// lossExplains reports whether a path that loses as many pings as this one may
+// well have lost every datagram of the present silence (1 in 100).
+func (f *facts) lossExplains(p evidence.IKEPort) bool {
+	answered := f.gateway.Replies + f.gateway.Late
+	if answered == 0 || f.gateway.Lost == 0 {
+		return false
+	}
+	sent := 0
+	for _, r := range slices.Backward(p.Results) {
+		if r.Outcome != evidence.IKESilent {
+			break
+		}
+		sent += r.Requests
+	}
+	return math.Pow(float64(f.gateway.Lost)/float64(f.gateway.Lost+answered), float64(sent)) > 0.01
+}
+
+// cameInDuringSilence reports whether the tunnel brought something in after
+// the first heartbeat of the present silence.
+func (f *facts) cameInDuringSilence() bool {
+	var first time.Time
+	for _, r := range slices.Backward(f.ike500.Results) {
+		if r.Outcome == evidence.IKEAnswered {
+			break
+		}
+		first = r.Sent
+	}
+	since := first.Add(lag)
+	last, ok := f.Host.Tunnel.LastIn.Get()
+	in := ok && last.After(since)
+	for _, e := range f.inner {
+		last, ok := e.LastReply.Get()
+		in = in || ok && last.After(since)
+	}
+	return in
 }

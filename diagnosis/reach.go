@@ -11,11 +11,11 @@ func internetDown(f *facts) verdict {
 	}
 	l, r := f.Host.Underlay, f.Host.Route
 	var seen []Text
-	if l.Up == evidence.No || l.Up == evidence.Yes && l.Carrier == evidence.No {
+	if onRoute := r.Interface == "" || r.Interface == l.Name; onRoute && (l.Up == evidence.No || l.Up == evidence.Yes && l.Carrier == evidence.No) {
 		seen = append(seen, say("interface %s is down (up: %s, carrier: %s)", "接口 %s 处于断开状态（启用：%s，载波：%s）", l.Name, l.Up, l.Carrier))
 	}
-	if r.Neighbour == evidence.No && f.gatewayAnswersPing() == evidence.No {
-		hop, _ := r.NextHop.Get()
+	// Without a next hop the neighbour is the peer itself.
+	if hop, ok := r.NextHop.Get(); ok && r.Neighbour == evidence.No && f.gatewayAnswersPing() == evidence.No {
 		seen = append(seen, say("the next hop %s on %s does not answer address resolution", "%s 是 %s 上的下一跳，但其地址解析无应答", hop, r.Interface))
 	}
 	proof := len(seen) > 0
@@ -23,7 +23,7 @@ func internetDown(f *facts) verdict {
 		return no
 	}
 	silent := f.referencesAnswer() == evidence.No && f.gatewayAnswersPing() != evidence.Yes && f.ikeAnswers() == evidence.No
-	if !proof && !silent {
+	if !proof && (!silent || f.unrefuted() && !f.used() && f.gateway.Replies == 0) {
 		return no
 	}
 	seen = append(seen, referenceText(f.references)...)
@@ -62,8 +62,19 @@ func peerUnreachable(f *facts) verdict {
 		f.referencesAnswer() == evidence.No || !routable(f.Host.Route) && f.Host.Route.Kind != "" {
 		return no
 	}
+	if f.unrefuted() && !f.used() && f.gateway.Replies == 0 {
+		return no // an idle tunnel to a peer that never answered anything
+	}
+	o500, _ := port(f.ike500)
+	o4500, _ := port(f.ike4500)
+	if o500 == evidence.IKERefused || o4500 == evidence.IKERefused {
+		return no // the peer itself said so
+	}
 	seen := []Text{pingText(f.gateway), ikeText(f.ike500), ikeText(f.ike4500)}
 	seen = append(seen, referenceText(f.references)...)
+	if r := f.Host.Route; r.Neighbour == evidence.No && !r.NextHop.Known() {
+		seen = append(seen, say("%s is on the link of %s and does not answer address resolution", "%s 与 %s 同链路，但地址解析无应答", f.gateway.Target, r.Interface))
+	}
 	for _, p := range []evidence.IKEPort{f.ike500, f.ike4500} {
 		if o, last := port(p); o == evidence.IKEUnreachable && last.ICMP != nil {
 			return yes(Certain, seen...)
@@ -75,7 +86,10 @@ func peerUnreachable(f *facts) verdict {
 			return yes(Likely, seen...)
 		}
 	}
-	if f.referencesAnswer() == evidence.Yes && f.gatewayAnswersPing() == evidence.No {
+	switch {
+	case f.gatewayAnswersPing() != evidence.No:
+		return no // silence of IKE alone may be a filter's
+	case f.referencesAnswer() == evidence.Yes:
 		return yes(Likely, seen...)
 	}
 	return yes(Possible, seen...)
@@ -116,6 +130,18 @@ func underlayLatency(f *facts) verdict {
 	rtt, ok := f.gateway.RTT.Get()
 	if limit <= 0 || !ok || f.gateway.Replies < 5 || rtt.Median <= limit {
 		return no
+	}
+	for _, e := range f.inner { // a gateway that is slow to answer pings is no slow path
+		if r, ok := e.RTT.Get(); ok && r.Median <= limit {
+			return no
+		}
+	}
+	for _, p := range []evidence.IKEPort{f.ike500, f.ike4500} {
+		if last, ok := p.Last(); ok && last.Outcome == evidence.IKEAnswered {
+			if r, ok := last.RTT.Get(); ok && r <= limit {
+				return no
+			}
+		}
 	}
 	seen := []Text{say("ping %s: median round trip %.0f ms (limit %.0f ms)", "ping %s：往返时延中位数 %.0f 毫秒（门限 %.0f 毫秒）",
 		f.gateway.Target, millis(rtt.Median), millis(limit))}

@@ -96,11 +96,19 @@ var summaries = map[Label]Text{
 	Undecided: say("what was observed does not decide", "现有观测不足以作出判断"),
 }
 
+// SummaryOf returns the sentence that a report with this cause begins with.
+func SummaryOf(l Label) Text {
+	if s, ok := summaries[l]; ok {
+		return s
+	}
+	return ruleOf(l).Summary
+}
+
 // Sentences that several rules quote.
 
 func pingText(e evidence.EchoSeries) Text {
 	n := e.Sent
-	if !e.Target.IsValid() {
+	if e.Sent == 0 {
 		return say("the gateway was not pinged", "未对网关执行 ping")
 	}
 	if e.Trailing == 0 {
@@ -121,7 +129,8 @@ func referenceText(list []evidence.EchoSeries) []Text {
 }
 
 func ikeText(p evidence.IKEPort) Text {
-	last, ok := p.Last()
+	_, ok := p.Last()
+	_, last := port(p) // the result that decides
 	if !ok {
 		return say("UDP %d was not probed", "未探测 UDP %d", p.Port)
 	}

@@ -34,7 +34,7 @@ func espBlocked(f *facts) verdict {
 	switch {
 	case f.Hop.Ever == evidence.Yes:
 		return yes(Likely, append(seen, say("the remote gateway answered such probes before", "对端网关此前会应答此类探测"))...)
-	case ever == 0:
+	case ever == 0 && !t.LastIn.Known():
 		return yes(Likely, append(seen, say("these SAs never received a packet", "这些 SA 从未收到过报文"))...)
 	}
 	return yes(Possible, append(seen, say("these SAs received packets before (%d); a remote gateway that lost the SA looks the same", "这些 SA 此前收到过 %d 个包；对端网关丢失 SA 时表现相同", ever))...)
@@ -99,7 +99,11 @@ func tunnelDown(f *facts) verdict {
 		return no
 	}
 	silent, _ := f.lostInner()
-	return yes(Certain,
+	confidence := Certain
+	if f.Host.Tunnel.Policy != evidence.Yes {
+		confidence = Possible // the daemon here may serve others only
+	}
+	return yes(confidence,
 		say("the kernel holds no pair of SAs with the peer (policy installed: %s, IKE daemon here: %s)", "内核没有与对端的成对 SA（已安装策略：%s，本机 IKE 服务：%s）", f.Host.Tunnel.Policy, f.Host.Daemon),
 		say("inner hosts asked for it and stay silent: %s", "内部主机已触发流量但无应答：%s", targets(silent)),
 		ikeText(f.ike500))

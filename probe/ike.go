@@ -290,9 +290,9 @@ func (h *heartbeat) receiveError(ev rawconn.Event) {
 	}
 	typ := icmpError(h.ike.cfg.Target.Addr().Is6(), e)
 	switch spi, quoted := h.ike.quotedSPI(ev.Data); {
-	case !quoted, h.isCurrent(spi):
+	case quoted && h.isCurrent(spi):
 		h.refuse(typ)
-	case h.ike.recent.has(spi):
+	case !quoted, h.ike.recent.has(spi): // may be about an earlier heartbeat
 		h.late = &typ
 	}
 }

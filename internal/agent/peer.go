@@ -75,6 +75,7 @@ func (p *peer) run(ctx context.Context) {
 			return
 		case a := <-addr:
 			cancel()
+			p.state.probing(a)
 			sub, stop := context.WithCancel(ctx)
 			cancel = stop
 			p.outer(sub, a, &wg)
@@ -164,6 +165,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // resolves to.
 func (p *peer) resolve(ctx context.Context, out chan<- netip.Addr) error {
 	var current netip.Addr
+	said := ""
 	for {
 		list, err := lookUp(ctx, p.cfg.Gateway, p.cfg.Source)
 		if ctx.Err() != nil {
@@ -172,8 +174,13 @@ func (p *peer) resolve(ctx context.Context, out chan<- netip.Addr) error {
 		wait := p.pace.resolve
 		if err != nil {
 			p.state.setAddresses(nil, err.Error())
+			if said != err.Error() {
+				said = err.Error()
+				p.log.Warn("the gateway's name does not resolve", "gateway", p.cfg.Gateway, "err", err)
+			}
 			wait = min(wait, p.pace.beat)
 		} else {
+			said = ""
 			p.state.setAddresses(list, "")
 			if !slices.Contains(list, current) {
 				current = list[0]

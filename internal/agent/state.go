@@ -19,7 +19,8 @@ type state struct {
 	declared  evidence.Declared
 	name      string
 	addresses []netip.Addr
-	resolve   string // why the gateway's name does not resolve
+	gateway   netip.Addr // the address that is probed
+	resolve   string     // why the gateway's name does not resolve
 	echoes    map[echoKey]*echoWindow
 	ike       map[uint16]*evidence.IKEPort
 	tcp       map[netip.AddrPort]evidence.TCPResult
@@ -32,6 +33,9 @@ type state struct {
 	lastIn    evidence.Opt[time.Time]
 	capture   evidence.Capture
 }
+
+// maxResults bounds what a peer can make a window hold with duplicates.
+const maxResults = 16384
 
 type echoKey struct {
 	role   evidence.Role
@@ -79,7 +83,13 @@ func (s *state) window(k echoKey) *echoWindow {
 func (s *state) addEcho(r evidence.EchoResult) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.Role == evidence.Gateway && s.gateway.IsValid() && r.Target != s.gateway {
+		return // a ping of the address before
+	}
 	w := s.window(echoKey{r.Role, r.Target})
+	if r.Outcome == "" && len(w.results) >= maxResults {
+		return // a flood of duplicates: counted by the subscribers, not kept
+	}
 	w.cannotLook = ""
 	w.results = append(w.results, r)
 	s.noteFlip(w, r)
@@ -138,7 +148,7 @@ func (s *state) addIKE(r evidence.IKEResult) {
 		p.Ever = evidence.Yes
 	}
 	p.Results = append(p.Results, r)
-	p.Results = slices.DeleteFunc(p.Results, func(o evidence.IKEResult) bool { return o.Sent.Before(r.Sent.Add(-s.pace.window)) })
+	p.Results = slices.DeleteFunc(p.Results, func(o evidence.IKEResult) bool { return o.Sent.Before(r.Sent.Add(-max(s.pace.window, 4*s.pace.beat))) })
 }
 
 func (s *state) cannotIKE(port uint16, why string) {
@@ -183,6 +193,18 @@ func (s *state) setAddresses(list []netip.Addr, why string) {
 		s.addresses = list
 	}
 	s.resolve = why
+}
+
+// probing says which address of the gateway is probed from now on, and
+// forgets what was seen of others.
+func (s *state) probing(a netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := func(k echoKey) bool { return k.role == evidence.Gateway && k.target != a }
+	maps.DeleteFunc(s.echoes, func(k echoKey, _ *echoWindow) bool { return old(k) })
+	maps.DeleteFunc(s.mtus, func(k echoKey, _ evidence.PathMTU) bool { return old(k) })
+	s.ike, s.hop = map[uint16]*evidence.IKEPort{}, evidence.InnerHop{}
+	s.gateway = a
 }
 
 // setHost keeps one reading of the host and returns what the SAs carried
@@ -245,10 +267,15 @@ func (s *state) snapshot(now time.Time) *evidence.Snapshot {
 	}
 	for _, port := range slices.Sorted(maps.Keys(s.ike)) {
 		p := *s.ike[port]
-		p.Results = slices.Clone(p.Results)
+		p.Results = slices.DeleteFunc(slices.Clone(p.Results), func(r evidence.IKEResult) bool {
+			return r.Sent.Before(now.Add(-max(s.pace.window, 4*s.pace.beat)))
+		})
 		snap.IKE = append(snap.IKE, p)
 	}
 	for _, t := range s.tcp {
+		if t.Sent.Before(now.Add(-max(s.pace.window, 2*s.pace.tcp))) {
+			continue
+		}
 		snap.TCP = append(snap.TCP, t)
 	}
 	slices.SortFunc(snap.TCP, func(a, b evidence.TCPResult) int { return a.Target.Compare(b.Target) })
