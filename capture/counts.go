@@ -114,7 +114,7 @@ func (t *traffic) evidence() evidence.WireTraffic {
 	ike := make(map[string]uint64)
 	for x, n := range t.ike {
 		if n > 0 {
-			ike[exchangeNames[x]] = n
+			ike[exchange(x).String()] = n
 		}
 	}
 	return evidence.WireTraffic{

@@ -1,6 +1,10 @@
 package capture
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"vpnprobe/internal/wire/ike"
+)
 
 // LinkType says what a frame begins with. The values are those of capture
 // files (the LINKTYPE_ registry of tcpdump.org).
@@ -288,5 +292,5 @@ func classifyIKE(b []byte) (kind, exchange) {
 	if len(b) < ikeHeader {
 		return kindNone, 0
 	}
-	return kindIKE, exchangeOf(b[17]>>4, b[18])
+	return kindIKE, exchangeOf(b[17]>>4, ike.ExchangeType(b[18]))
 }

@@ -1,40 +1,35 @@
 package capture
 
-// exchange is an IKE exchange type as it is counted: one of a closed set.
+import (
+	"slices"
+
+	"vpnprobe/internal/wire/ike"
+)
+
+// exchange is an IKE exchange type as it is counted: an index into exchanges.
 type exchange uint8
 
-// exchangeNames are the keys of evidence.WireTraffic.IKE: the names of RFC 7296
-// section 3.1 and its successors in the IANA registry for IKEv2, those of RFC
-// 2408 section 3.1 and RFC 2409 with a prefix for IKEv1. Anything else,
-// versions above 2 included, is the first.
-var exchangeNames = [...]string{
-	"other",
-	"IKE_SA_INIT", "IKE_AUTH", "CREATE_CHILD_SA", "INFORMATIONAL",
-	"IKE_SESSION_RESUME", "IKE_INTERMEDIATE", "IKE_FOLLOWUP_KE",
-	"IKEV1_MAIN", "IKEV1_AGGRESSIVE", "IKEV1_INFORMATIONAL", "IKEV1_TRANSACTION", "IKEV1_QUICK",
+// exchanges are the types that are counted apart from each other. The first
+// stands for all others: a set that is closed makes names fit for labels.
+var exchanges = [...]ike.ExchangeType{
+	0,
+	ike.SAInit, ike.Auth, ike.CreateChildSA, ike.Informational,
+	ike.SessionResume, ike.Intermediate, ike.FollowupKE,
+	ike.IdentityProtectionV1, ike.AggressiveV1, ike.InformationalV1, ike.TransactionV1, ike.QuickModeV1,
 }
 
-// exchangeOf names the exchange type of a message of a major version.
-func exchangeOf(major, exchangeType uint8) exchange {
-	switch {
-	case major == 2 && exchangeType >= 34 && exchangeType <= 38: // IKE_SA_INIT ... IKE_SESSION_RESUME
-		return exchange(exchangeType - 33)
-	case major == 2 && exchangeType >= 43 && exchangeType <= 44: // RFC 9242, RFC 9370
-		return exchange(exchangeType - 37)
-	case major != 1:
-		return 0
+// exchangeOf classifies the exchange type of a message of a major version.
+func exchangeOf(major uint8, typ ike.ExchangeType) exchange {
+	if major == 1 && typ < ike.SAInit || major == 2 && typ >= ike.SAInit {
+		return exchange(1 + slices.Index(exchanges[1:], typ))
 	}
-	switch exchangeType {
-	case 2:
-		return 8
-	case 4:
-		return 9
-	case 5:
-		return 10
-	case 6:
-		return 11
-	case 32:
-		return 12
+	return 0 // a version that is not, or an exchange that it does not have
+}
+
+// String returns the key of evidence.WireTraffic.IKE.
+func (x exchange) String() string {
+	if x == 0 {
+		return "other"
 	}
-	return 0
+	return exchanges[x].String()
 }

@@ -14,11 +14,12 @@ const (
 	// IPv4 with all options (60), ICMP (8), IPv4 with all options (60).
 	snapLen = 160
 
-	// maxFilterAddrs is how many addresses a filter compares. A comparison
-	// costs the kernel about a nanosecond per packet of IPsec and address, and
-	// an IPv6 address takes 36 of the 4096 instructions that a program may
-	// have. For more addresses the filter goes by protocol alone, and the
-	// observer's map does the rest.
+	// maxFilterAddrs is how many addresses a filter compares. What bounds it is
+	// net.core.optmem_max, 20 KiB before Linux 6.7, into which the old and the
+	// new filter must fit while one replaces the other; the kernel's own form
+	// of an instruction takes 8 bytes, and of a load, ten of those. For more
+	// addresses the filter goes by protocol alone, and the observer's map does
+	// the rest.
 	maxFilterAddrs = 64
 )
 
@@ -31,10 +32,10 @@ func filter(link LinkType, addrs []netip.Addr) ([]bpf.RawInstruction, error) {
 		return bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: 0}})
 	}
 	a := &assembler{labels: map[string]int{}, jumps: map[int]string{}}
-	if len(addrs) <= maxFilterAddrs {
-		a.addrs = addrs
-	} else {
+	if len(addrs) > maxFilterAddrs {
 		a.any = true
+	} else {
+		a.select4, a.select6 = keys(addrs)
 	}
 	a.link(link)
 	a.ipv4()
@@ -50,12 +51,34 @@ func filter(link LinkType, addrs []netip.Addr) ([]bpf.RawInstruction, error) {
 // program, register X holds the offset of the IP header, or of what follows
 // it where a comment says so; the first scratch word always has the former.
 type assembler struct {
-	addrs  []netip.Addr
-	any    bool // addresses do not matter
-	code   []bpf.Instruction
-	labels map[string]int
-	jumps  map[int]string // by the index of a bpf.Jump in code
+	select4, select6 []uint32 // the addresses, as keys
+	any              bool     // addresses do not matter
+	code             []bpf.Instruction
+	labels           map[string]int
+	jumps            map[int]string // by the index of a bpf.Jump in code
 }
+
+// keys returns what the program compares of addresses: all of an IPv4 address,
+// a hash of an IPv6 address.
+func keys(addrs []netip.Addr) (four, six []uint32) {
+	for _, addr := range addrs {
+		if addr.Is4() {
+			b := addr.As4()
+			four = append(four, binary.BigEndian.Uint32(b[:]))
+			continue
+		}
+		b := addr.As16()
+		h := binary.BigEndian.Uint32(b[12:])
+		for i := 0; i < 12; i += 4 {
+			h = h*hashFactor ^ binary.BigEndian.Uint32(b[i:])
+		}
+		six = append(six, h)
+	}
+	return four, six
+}
+
+// hashFactor is 2^32 over the golden ratio.
+const hashFactor = 0x9e3779b1
 
 func (a *assembler) emit(ins ...bpf.Instruction) { a.code = append(a.code, ins...) }
 func (a *assembler) label(name string)           { a.labels[name] = len(a.code) }
@@ -72,8 +95,7 @@ func (a *assembler) when(cond bpf.JumpTest, val uint32, to string) {
 	a.jump(to)
 }
 
-// match jumps to one label for each of the values that A may have, and to
-// reject otherwise.
+// match jumps if A is one of the values.
 func (a *assembler) match(to string, vals ...uint32) {
 	for _, v := range vals {
 		a.when(bpf.JumpEqual, v, to)
@@ -143,14 +165,14 @@ func (a *assembler) ipv4() {
 	a.match("quote4", icmpUnreachable, icmpSourceQuench, icmpTimeExceeded, icmpParameter)
 	a.jump("reject")
 	a.label("quote4") // X: the ICMP header
-	a.anyAddr(icmpHeader+12, 4)
-	a.anyAddr(icmpHeader+16, 4)
+	a.addr4(icmpHeader + 12)
+	a.addr4(icmpHeader + 16)
 	a.jump("reject")
 
 	a.label("addrs4")
 	a.emit(bpf.LoadScratch{Dst: bpf.RegX, N: 0})
-	a.anyAddr(12, 4)
-	a.anyAddr(16, 4)
+	a.addr4(12)
+	a.addr4(16)
 	a.jump("reject")
 }
 
@@ -184,7 +206,7 @@ func (a *assembler) ipv6() {
 	extensions := []uint32{protoHopByHop, protoRouting, protoDestOpts}
 
 	a.label("ipv6")
-	a.emit(loadX(6, 1))
+	a.emit(bpf.StoreScratch{Src: bpf.RegX, N: 0}, loadX(6, 1))
 	a.match("addrs6", protoESP, protoAH)
 	a.match("udp6", protoUDP)
 	a.match("icmp6", protoICMPv6)
@@ -211,38 +233,47 @@ func (a *assembler) ipv6() {
 	a.match("quote6", icmp6Unreachable, icmp6TooBig, icmp6TimeExceeded, icmp6Parameter)
 	a.jump("reject")
 	a.label("quote6")
-	a.anyAddr(header+icmpHeader+8, 16)
-	a.anyAddr(header+icmpHeader+24, 16)
+	a.addr6(header + icmpHeader + 8)
+	a.addr6(header + icmpHeader + 24)
 	a.jump("reject")
 
 	a.label("addrs6")
-	a.anyAddr(8, 16)
-	a.anyAddr(24, 16)
+	a.addr6(8)
+	a.addr6(24)
 	a.jump("reject")
 }
 
-// anyAddr accepts when the address of size bytes at X+off is one of the
-// filter's.
-func (a *assembler) anyAddr(off uint32, size int) {
+// addr4 accepts when the IPv4 address at X+off is one of the filter's.
+func (a *assembler) addr4(off uint32) {
+	a.emit(loadX(off, 4))
+	a.accept(a.select4)
+}
+
+// addr6 accepts when the IPv6 address at X+off has the hash of one of the
+// filter's. See keys.
+func (a *assembler) addr6(off uint32) {
+	for word := range uint32(3) {
+		a.emit(loadX(off+4*word, 4), bpf.StoreScratch{Src: bpf.RegA, N: 1 + int(word)})
+	}
+	a.emit(loadX(off+12, 4))
+	for word := range 3 {
+		a.emit(bpf.ALUOpConstant{Op: bpf.ALUOpMul, Val: hashFactor},
+			bpf.LoadScratch{Dst: bpf.RegX, N: 1 + word},
+			bpf.ALUOpX{Op: bpf.ALUOpXor})
+	}
+	a.emit(bpf.LoadScratch{Dst: bpf.RegX, N: 0})
+	a.accept(a.select6)
+}
+
+// accept ends the program when A is one of the keys, or whenever addresses do
+// not matter. Its jumps are short, for there are no more than maxFilterAddrs.
+func (a *assembler) accept(keys []uint32) {
 	if a.any {
 		a.jump("accept")
 		return
 	}
-	for _, addr := range a.addrs {
-		b := addr.AsSlice()
-		if len(b) != size {
-			continue
-		}
-		// The last word first: it differs the most. Each comparison that fails
-		// skips the rest of this address: two instructions for each word yet to
-		// be compared, and the jump.
-		for i := size - 4; i >= 0; i -= 4 {
-			a.emit(loadX(off+uint32(i), 4), bpf.JumpIf{
-				Cond:      bpf.JumpEqual,
-				Val:       binary.BigEndian.Uint32(b[i:]),
-				SkipFalse: uint8(i/4*2 + 1),
-			})
-		}
-		a.jump("accept")
+	for i, key := range keys {
+		a.emit(bpf.JumpIf{Cond: bpf.JumpEqual, Val: key, SkipTrue: uint8(len(keys) - i)})
 	}
+	a.emit(bpf.Jump{Skip: 1}, bpf.RetConstant{Val: snapLen})
 }

@@ -111,7 +111,7 @@ func esp(spi, seq uint32, n int) []byte {
 	return b
 }
 
-func ike(version, exchange uint8) []byte {
+func ikeMsg(version, exchange uint8) []byte {
 	b := make([]byte, 28)
 	copy(b, "initiate")
 	b[17], b[18] = version, exchange
@@ -119,7 +119,7 @@ func ike(version, exchange uint8) []byte {
 	return b
 }
 
-func marked(ike []byte) []byte { return append([]byte{0, 0, 0, 0}, ike...) }
+func marked(msg []byte) []byte { return append([]byte{0, 0, 0, 0}, msg...) }
 
 func icmp(typ, code uint8, quote []byte) []byte {
 	b := append([]byte{typ, code, 0, 0, 0, 0, 0, 0}, quote...)

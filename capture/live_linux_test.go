@@ -1,13 +1,10 @@
 package capture
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -172,7 +169,9 @@ func TestLiveTun(t *testing.T) {
 		t.Fatal(err)
 	}
 	ip(t, "link set wan up")
-	ip(t, "route add 198.51.100.0/24 dev wan src 127.0.0.1")
+	// Not the address of the packets, which the kernel would answer.
+	ip(t, "address add 203.0.113.9/32 dev wan")
+	ip(t, "route add 198.51.100.0/24 dev wan")
 
 	l := start(t, "wan", testPeers)
 	var frames [][]byte
@@ -236,6 +235,12 @@ func TestLiveManyPeers(t *testing.T) {
 		return
 	}
 	veth(t)
+	// The memory for filters that kernels before 6.7 have. Where it is not a
+	// setting of the namespace, the file is not there.
+	const optmem = "/proc/sys/net/core/optmem_max"
+	if err := os.WriteFile(optmem, []byte("20480"), 0); err != nil {
+		t.Logf("the filter is tested with the memory that there is: %v", err)
+	}
 	peers := testPeers
 	a := netip.MustParseAddr("2001:db8:ffff::1")
 	for range maxFilterAddrs - 2 {
@@ -287,6 +292,14 @@ func TestLiveInterfaceComesAndGoes(t *testing.T) {
 	c := works("the interface is made")
 	ip(t, "link set wan down")
 	fails("the interface goes down", c)
+	other, err := Open(Config{Interface: "wan", Peers: testPeers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := other.Counts("p").Reason; got != "capture on wan: network is down" {
+		t.Errorf("opened while the interface is down: %q", got)
+	}
+	other.Close()
 	ip(t, "link set wan up")
 	d := works("the interface comes up")
 	if w := d.Since(c, evidence.No); w.Conclusive() || w.In.ESP.Packets != 1 {
@@ -294,8 +307,6 @@ func TestLiveInterfaceComesAndGoes(t *testing.T) {
 	}
 	ip(t, "link delete wan")
 	fails("the interface is deleted", d)
-	ip(t, "link add wan type dummy") // another kind, with no other end
-	ip(t, "link delete wan")
 	veth(t)
 	e := works("the interface is made again")
 	if w := l.Counts("p").Since(e, evidence.No); !w.Conclusive() {
@@ -414,93 +425,4 @@ func withoutNetRaw(t *testing.T) {
 	if err := unix.Capset(&header, unsafe.SliceData(caps[:])); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// tcpdump records what the ring sees; the recording must count the same, and
-// so must tcpdump's own filters.
-func TestLiveAgainstTcpdump(t *testing.T) {
-	if !inNetns(t) {
-		return
-	}
-	if _, err := exec.LookPath("tcpdump"); err != nil {
-		t.Skip("needs tcpdump")
-	}
-	veth(t)
-	file := filepath.Join(t.TempDir(), "wan.pcap")
-	stop := tcpdump(t, file)
-	l := start(t, "wan", testPeers)
-	send := sender(t, "isp")
-	for _, tags := range [][]uint16{nil, {etherVLAN}} {
-		for _, f := range caseFrames(tags...) {
-			send(f)
-		}
-	}
-	want := expect(append(caseFrames(), caseFrames()...))
-	eventually(t, "the last packet", func() bool { return cmp.Equal(l.look(), want, equateEmpty) })
-	stop()
-
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	o := NewObserver(testPeers)
-	if err := ReadPcap(f, o); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, look(o), equateEmpty); diff != "" {
-		t.Errorf("recording (-want +got):\n%s", diff)
-	}
-	for expression, n := range map[string]uint64{
-		// not ip6, whose extension headers tcpdump does not follow
-		"src host 198.51.100.2 and ip proto 50 and ip[6:2] & 0x1fff = 0": 3,
-		"dst host 198.51.100.2 and ip proto 50":                         1,
-	} {
-		if got := countLines(t, "tcpdump", "-nr", file, expression); got != n {
-			t.Errorf("tcpdump %q counts %d, want %d", expression, got, n)
-		}
-	}
-}
-
-// tcpdump records the frames of wan until the function that it returns is
-// called.
-func tcpdump(t *testing.T, file string) (stop func()) {
-	t.Helper()
-	cmd := exec.Command("tcpdump", "-Z", "root", "-i", "wan", "-U", "--immediate-mode", "-w", file)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stderr)
-	for listening := false; !listening; listening = strings.Contains(lines.Text(), "listening on") {
-		if !lines.Scan() {
-			t.Fatal("tcpdump does not listen")
-		}
-	}
-	return func() {
-		t.Helper()
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
-		for lines.Scan() {
-			if s, ok := strings.CutSuffix(lines.Text(), " packets dropped by kernel"); ok && s != "0" {
-				t.Errorf("tcpdump dropped %s packets", s)
-			}
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func countLines(t *testing.T, name string, args ...string) uint64 {
-	t.Helper()
-	out, err := exec.Command(name, args...).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uint64(strings.Count(string(out), "\n"))
 }

@@ -32,18 +32,16 @@ func inNetns(t *testing.T) bool {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip("needs ip of iproute2")
 	}
+	t.Parallel() // namespaces do not disturb each other
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
 	cmd.Env = append(os.Environ(), variable+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
 	out, err := cmd.CombinedOutput()
-	if reason, ok := strings.CutPrefix(string(out), "SKIP: "); ok {
-		t.Skip(reason)
-	}
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) && !strings.Contains(string(out), "--- SKIP: "+t.Name()) {
-		t.Fatalf("in a namespace: %v\n%s", err, out)
-	}
-	if strings.Contains(string(out), "--- SKIP: "+t.Name()) {
+	switch {
+	case strings.Contains(string(out), "--- SKIP: "+t.Name()):
 		t.Skipf("in a namespace: %s", out)
+	case err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()):
+		t.Fatalf("in a namespace: %v\n%s", err, out)
 	}
 	return false
 }

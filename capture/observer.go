@@ -167,7 +167,7 @@ func (o *Observer) lookUp(addr []byte) []*peer {
 // traffic is evidence.WireTraffic in a form that is counted without allocating.
 type traffic struct {
 	esp, espInUDP, ah volume
-	ike               [len(exchangeNames)]uint64
+	ike               [len(exchanges)]uint64
 	keepalives        uint64
 	fragments         uint64
 }

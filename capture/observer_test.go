@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/wire/ike"
 )
 
 var epoch = time.Unix(1_700_000_000, 0).UTC()
@@ -58,6 +59,8 @@ var packetCases = []struct {
 		want: seen{Out: evidence.WireTraffic{ESP: one(100)}}},
 	{name: "esp behind destination options", ip: ip6(peer6, host6, 60, ext6(50, esp(1, 1, 44))),
 		want: seen{In: evidence.WireTraffic{ESP: one(100)}}},
+	{name: "esp behind two headers, one longer", ip: ip6(peer6, host6, 0, append([]byte{60, 1, 1, 12, 8: 0xff, 15: 0xff}, ext6(50, esp(1, 1, 28))...)),
+		want: seen{In: evidence.WireTraffic{ESP: one(100)}}},
 	{name: "ah", ip: ip4(host4, peer4, 51, make([]byte, 80)),
 		want: seen{Out: evidence.WireTraffic{AH: one(100)}}},
 	{name: "ah over ipv6", ip: ip6(peer6, host6, 51, make([]byte, 60)),
@@ -66,8 +69,8 @@ var packetCases = []struct {
 	{name: "esp of an ipv6 neighbour", ip: ip6(other6, host6, 50, esp(1, 1, 72))},
 	{name: "esp to a neighbour", ip: ip6(host6, other6, 50, esp(1, 1, 72))},
 	{name: "proto 49", ip: ip4(peer4, host4, 49, esp(1, 1, 72))},
-	{name: "tcp", ip: ip4(peer4, host4, 6, udp(500, 500, ike(0x20, 34)))},
-	{name: "ipv6 tcp", ip: ip6(peer6, host6, 6, udp(500, 500, ike(0x20, 34)))},
+	{name: "tcp", ip: ip4(peer4, host4, 6, udp(500, 500, ikeMsg(0x20, 34)))},
+	{name: "ipv6 tcp", ip: ip6(peer6, host6, 6, udp(500, 500, ikeMsg(0x20, 34)))},
 	{name: "tcp behind destination options", ip: ip6(peer6, host6, 60, ext6(6, make([]byte, 40))), passed: true},
 
 	// fragments
@@ -75,36 +78,36 @@ var packetCases = []struct {
 		want: seen{In: evidence.WireTraffic{ESP: one(100), Fragments: 1}}},
 	{name: "last fragment of esp", ip: header4{src: peer4, dst: host4, proto: 50, frag: 10}.with(make([]byte, 80)),
 		want: seen{In: evidence.WireTraffic{ESP: evidence.Traffic{Bytes: 100}, Fragments: 1}}},
-	{name: "first fragment of ike", ip: header4{src: host4, dst: peer4, proto: 17, frag: 0x2000}.with(udp(500, 500, ike(0x20, 35))),
+	{name: "first fragment of ike", ip: header4{src: host4, dst: peer4, proto: 17, frag: 0x2000}.with(udp(500, 500, ikeMsg(0x20, 35))),
 		want: seen{Out: evidence.WireTraffic{IKE: map[string]uint64{"IKE_AUTH": 1}, Fragments: 1}}},
 	{name: "last fragment of udp", ip: header4{src: host4, dst: peer4, proto: 17, frag: 185}.with(make([]byte, 40)),
 		want: seen{Out: evidence.WireTraffic{Fragments: 1}}},
 	{name: "first fragment of other udp", ip: header4{src: host4, dst: peer4, proto: 17, frag: 0x2000}.with(udp(53, 53, make([]byte, 40)))},
 	{name: "last fragment of tcp", ip: header4{src: host4, dst: peer4, proto: 6, frag: 185}.with(make([]byte, 40))},
 	{name: "last fragment of a neighbour's udp", ip: header4{src: other4, dst: host4, proto: 17, frag: 185}.with(make([]byte, 40))},
-	{name: "first ipv6 fragment of ike", ip: ip6(host6, peer6, 44, frag6(17, 0, true, udp(500, 500, ike(0x20, 35)))),
+	{name: "first ipv6 fragment of ike", ip: ip6(host6, peer6, 44, frag6(17, 0, true, udp(500, 500, ikeMsg(0x20, 35)))),
 		want: seen{Out: evidence.WireTraffic{IKE: map[string]uint64{"IKE_AUTH": 1}, Fragments: 1}}},
 	{name: "last ipv6 fragment of udp", ip: ip6(host6, peer6, 44, frag6(17, 181, false, make([]byte, 40))),
 		want: seen{Out: evidence.WireTraffic{Fragments: 1}}},
 	{name: "last ipv6 fragment of esp", ip: ip6(peer6, host6, 44, frag6(50, 181, false, make([]byte, 52))),
 		want: seen{In: evidence.WireTraffic{ESP: evidence.Traffic{Bytes: 100}, Fragments: 1}}},
-	{name: "atomic ipv6 fragment of ike", ip: ip6(host6, peer6, 44, frag6(17, 0, false, udp(500, 500, ike(0x20, 34)))),
+	{name: "atomic ipv6 fragment of ike", ip: ip6(host6, peer6, 44, frag6(17, 0, false, udp(500, 500, ikeMsg(0x20, 34)))),
 		want: seen{Out: message("IKE_SA_INIT")}},
-	{name: "ipv6 fragment of other udp", ip: ip6(host6, peer6, 44, frag6(17, 0, true, udp(53, 53, ike(0x20, 34))))},
+	{name: "ipv6 fragment of other udp", ip: ip6(host6, peer6, 44, frag6(17, 0, true, udp(53, 53, ikeMsg(0x20, 34))))},
 	{name: "ipv6 fragment of tcp", ip: ip6(host6, peer6, 44, frag6(6, 181, false, make([]byte, 40)))},
 
 	// IKE and NAT traversal
-	{name: "ike_sa_init", ip: ip4(host4, peer4, 17, udp(500, 500, ike(0x20, 34))), want: seen{Out: message("IKE_SA_INIT")}},
-	{name: "ike to an ephemeral port", ip: ip4(peer4, host4, 17, udp(500, 40000, ike(0x20, 37))), want: seen{In: message("INFORMATIONAL")}},
-	{name: "ike from an ephemeral port", ip: ip4(host4, peer4, 17, udp(40000, 500, ike(0x20, 36))), want: seen{Out: message("CREATE_CHILD_SA")}},
-	{name: "ike over ipv6", ip: ip6(peer6, host6, 17, udp(500, 500, ike(0x20, 43))), want: seen{In: message("IKE_INTERMEDIATE")}},
-	{name: "ikev1", ip: ip4(peer4, host4, 17, udp(500, 500, ike(0x10, 2))), want: seen{In: message("IKEV1_MAIN")}},
-	{name: "ike of version 3", ip: ip4(host4, peer4, 17, udp(500, 500, ike(0x30, 34))), want: seen{Out: message("other")}},
-	{name: "ike behind ip options", ip: header4{src: host4, dst: peer4, proto: 17, options: 40}.with(udp(4500, 4500, marked(ike(0x20, 34)))),
+	{name: "ike_sa_init", ip: ip4(host4, peer4, 17, udp(500, 500, ikeMsg(0x20, 34))), want: seen{Out: message("IKE_SA_INIT")}},
+	{name: "ike to an ephemeral port", ip: ip4(peer4, host4, 17, udp(500, 40000, ikeMsg(0x20, 37))), want: seen{In: message("INFORMATIONAL")}},
+	{name: "ike from an ephemeral port", ip: ip4(host4, peer4, 17, udp(40000, 500, ikeMsg(0x20, 36))), want: seen{Out: message("CREATE_CHILD_SA")}},
+	{name: "ike over ipv6", ip: ip6(peer6, host6, 17, udp(500, 500, ikeMsg(0x20, 43))), want: seen{In: message("IKE_INTERMEDIATE")}},
+	{name: "ikev1", ip: ip4(peer4, host4, 17, udp(500, 500, ikeMsg(0x10, 2))), want: seen{In: message("Identity Protection")}},
+	{name: "ike of version 3", ip: ip4(host4, peer4, 17, udp(500, 500, ikeMsg(0x30, 34))), want: seen{Out: message("other")}},
+	{name: "ike behind ip options", ip: header4{src: host4, dst: peer4, proto: 17, options: 40}.with(udp(4500, 4500, marked(ikeMsg(0x20, 34)))),
 		want: seen{Out: message("IKE_SA_INIT")}},
-	{name: "ike on 4500", ip: ip4(host4, peer4, 17, udp(4500, 4500, marked(ike(0x20, 35)))), want: seen{Out: message("IKE_AUTH")}},
-	{name: "ike from 500 to 4500", ip: ip4(host4, peer4, 17, udp(500, 4500, marked(ike(0x20, 35)))), want: seen{Out: message("IKE_AUTH")}},
-	{name: "ike from 4500 to 500", ip: ip4(host4, peer4, 17, udp(4500, 500, ike(0x20, 35))), want: seen{Out: message("IKE_AUTH")}},
+	{name: "ike on 4500", ip: ip4(host4, peer4, 17, udp(4500, 4500, marked(ikeMsg(0x20, 35)))), want: seen{Out: message("IKE_AUTH")}},
+	{name: "ike from 500 to 4500", ip: ip4(host4, peer4, 17, udp(500, 4500, marked(ikeMsg(0x20, 35)))), want: seen{Out: message("IKE_AUTH")}},
+	{name: "ike from 4500 to 500", ip: ip4(host4, peer4, 17, udp(4500, 500, ikeMsg(0x20, 35))), want: seen{Out: message("IKE_AUTH")}},
 	{name: "esp in udp", ip: ip4(peer4, host4, 17, udp(4500, 4500, esp(7, 1, 64))),
 		want: seen{In: evidence.WireTraffic{ESPInUDP: one(100)}}},
 	{name: "esp in udp, port translated", ip: ip6(peer6, host6, 17, udp(61000, 4500, esp(7, 1, 44))),
@@ -114,11 +117,11 @@ var packetCases = []struct {
 	{name: "one other byte", ip: ip4(host4, peer4, 17, udp(4500, 4500, []byte{0xfe})), passed: true},
 	{name: "two bytes", ip: ip4(host4, peer4, 17, udp(4500, 4500, []byte{0xff, 0xff})), passed: true},
 	{name: "esp in udp too short", ip: ip4(host4, peer4, 17, udp(4500, 4500, []byte{0, 0, 0, 1, 0, 0, 0})), passed: true},
-	{name: "ike too short", ip: ip4(host4, peer4, 17, udp(500, 500, ike(0x20, 34)[:27])), passed: true},
-	{name: "marked ike too short", ip: ip4(host4, peer4, 17, udp(4500, 4500, marked(ike(0x20, 34)[:27]))), passed: true},
-	{name: "port 501", ip: ip4(host4, peer4, 17, udp(501, 501, ike(0x20, 34)))},
-	{name: "port 4501 over ipv6", ip: ip6(host6, peer6, 17, udp(4501, 499, ike(0x20, 34)))},
-	{name: "ike of a neighbour", ip: ip4(other4, host4, 17, udp(500, 500, ike(0x20, 34)))},
+	{name: "ike too short", ip: ip4(host4, peer4, 17, udp(500, 500, ikeMsg(0x20, 34)[:27])), passed: true},
+	{name: "marked ike too short", ip: ip4(host4, peer4, 17, udp(4500, 4500, marked(ikeMsg(0x20, 34)[:27]))), passed: true},
+	{name: "port 501", ip: ip4(host4, peer4, 17, udp(501, 501, ikeMsg(0x20, 34)))},
+	{name: "port 4501 over ipv6", ip: ip6(host6, peer6, 17, udp(4501, 499, ikeMsg(0x20, 34)))},
+	{name: "ike of a neighbour", ip: ip4(other4, host4, 17, udp(500, 500, ikeMsg(0x20, 34)))},
 
 	// ICMP errors
 	{name: "router says too big", ip: ip4(router4, host4, 1, icmp(3, 4, ip4(host4, peer4, 50, esp(1, 1, 0)))),
@@ -129,6 +132,10 @@ var packetCases = []struct {
 		want: seen{ICMP: reasonSeen(evidence.AdminProhibited)}},
 	{name: "we refuse the peer", ip: ip4(host4, peer4, 1, icmp(3, 2, ip4(peer4, host4, 50, esp(1, 1, 0)))),
 		want: seen{Away: reasonSeen(evidence.ProtUnreachable)}},
+	{name: "host unreachable for its tos", ip: ip4(router4, host4, 1, icmp(3, 12, ip4(host4, peer4, 50, esp(1, 1, 0)))),
+		want: seen{ICMP: reasonSeen(evidence.OtherICMP)}},
+	{name: "host unknown", ip: ip4(router4, host4, 1, icmp(3, 7, ip4(host4, peer4, 50, esp(1, 1, 0)))),
+		want: seen{ICMP: reasonSeen(evidence.HostUnreachable)}},
 	{name: "expired on the way", ip: ip4(router4, host4, 1, icmp(11, 0, ip4(host4, peer4, 1, make([]byte, 8)))),
 		want: seen{ICMP: reasonSeen(evidence.TTLExceeded)}},
 	{name: "reassembly took too long", ip: ip4(peer4, host4, 1, icmp(11, 1, ip4(host4, peer4, 17, udp(500, 500, nil)))),
@@ -137,6 +144,14 @@ var packetCases = []struct {
 		want: seen{ICMP: reasonSeen(evidence.FragNeeded)}},
 	{name: "peer has no such port, ipv6", ip: ip6(peer6, host6, 58, icmp(1, 4, ip6(host6, peer6, 17, udp(500, 500, nil)))),
 		want: seen{ICMP: reasonSeen(evidence.PortUnreachable)}},
+	{name: "firewall says prohibited, ipv6", ip: ip6(router6, host6, 58, icmp(1, 1, ip6(host6, peer6, 50, esp(1, 1, 0)))),
+		want: seen{ICMP: reasonSeen(evidence.AdminProhibited)}},
+	{name: "source address fails policy", ip: ip6(router6, host6, 58, icmp(1, 5, ip6(host6, peer6, 50, esp(1, 1, 0)))),
+		want: seen{ICMP: reasonSeen(evidence.AdminProhibited)}},
+	{name: "reject route", ip: ip6(router6, host6, 58, icmp(1, 6, ip6(host6, peer6, 50, esp(1, 1, 0)))),
+		want: seen{ICMP: reasonSeen(evidence.AdminProhibited)}},
+	{name: "no esp here, ipv6", ip: ip6(peer6, host6, 58, icmp(4, 1, ip6(host6, peer6, 50, esp(1, 1, 0)))),
+		want: seen{ICMP: reasonSeen(evidence.ProtUnreachable)}},
 	{name: "error about a neighbour", ip: ip4(peer4, host4, 1, icmp(3, 3, ip4(host4, other4, 17, udp(500, 500, nil))))},
 	{name: "error about an ipv6 neighbour", ip: ip6(peer6, host6, 58, icmp(1, 4, ip6(host6, other6, 17, udp(500, 500, nil))))},
 	{name: "redirect", ip: ip4(router4, host4, 1, icmp(5, 1, ip4(host4, peer4, 17, udp(500, 500, nil))))},
@@ -264,6 +279,7 @@ func TestTwins(t *testing.T) {
 		"one-armed router":  {[]sight{{first, in, 0}, {second, in, 1}, {forwarded, out, 2}}, 2},
 		"network duplicate": {[]sight{{first, in, 0}, {first, in, 1}}, 2},
 		"resent":            {[]sight{{first, out, 0}, {first, in, 0}, {first, out, 1}, {first, in, 1}}, 2},
+		"loopback, again":   {[]sight{{first, out, 0}, {first, in, 0}, {first, in, 1}}, 2},
 		"much later":        {[]sight{{first, in, 0}, {first, out, time.Second}}, 2},
 		"another":           {[]sight{{first, in, 0}, {second, out, 0}}, 2},
 	} {
@@ -321,16 +337,17 @@ func TestLoopbackPeer(t *testing.T) {
 
 func TestExchangeNames(t *testing.T) {
 	for _, tc := range []struct {
-		major, typ uint8
-		want       string
+		major uint8
+		typ   ike.ExchangeType
+		want  string
 	}{
 		{2, 33, "other"}, {2, 34, "IKE_SA_INIT"}, {2, 35, "IKE_AUTH"}, {2, 36, "CREATE_CHILD_SA"},
 		{2, 37, "INFORMATIONAL"}, {2, 38, "IKE_SESSION_RESUME"}, {2, 39, "other"}, {2, 42, "other"},
 		{2, 43, "IKE_INTERMEDIATE"}, {2, 44, "IKE_FOLLOWUP_KE"}, {2, 45, "other"}, {2, 255, "other"},
-		{1, 2, "IKEV1_MAIN"}, {1, 4, "IKEV1_AGGRESSIVE"}, {1, 5, "IKEV1_INFORMATIONAL"},
-		{1, 6, "IKEV1_TRANSACTION"}, {1, 32, "IKEV1_QUICK"}, {1, 34, "other"}, {0, 34, "other"}, {3, 34, "other"},
+		{1, 2, "Identity Protection"}, {1, 4, "Aggressive"}, {1, 5, "Informational"},
+		{1, 6, "Transaction"}, {1, 32, "Quick Mode"}, {1, 34, "other"}, {0, 34, "other"}, {3, 34, "other"},
 	} {
-		if got := exchangeNames[exchangeOf(tc.major, tc.typ)]; got != tc.want {
+		if got := exchangeOf(tc.major, tc.typ).String(); got != tc.want {
 			t.Errorf("version %d, type %d: %s, want %s", tc.major, tc.typ, got, tc.want)
 		}
 	}
@@ -363,7 +380,7 @@ func BenchmarkPacket(b *testing.B) {
 		"ESP":      ip4(peer4, host4, 50, esp(1, 1, 100)),
 		"ESP6":     ip6(peer6, host6, 50, esp(1, 1, 80)),
 		"ESPInUDP": ip4(peer4, host4, 17, udp(4500, 4500, esp(1, 1, 90))),
-		"IKE":      ip4(peer4, host4, 17, udp(500, 500, ike(0x20, 37))),
+		"IKE":      ip4(peer4, host4, 17, udp(500, 500, ikeMsg(0x20, 37))),
 		"ICMP":     ip4(router4, host4, 1, icmp(3, 4, ip4(host4, peer4, 50, esp(1, 1, 0)))),
 		"Foreign":  ip4(other4, host4, 50, esp(1, 1, 100)),
 	} {

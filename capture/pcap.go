@@ -23,8 +23,9 @@ const (
 )
 
 // ReadPcap shows a recorded capture to o, in the pcap or the pcapng format,
-// compressed by gzip or not. The frames before an error are counted. A file that ends within a frame, as one
-// does whose writer was killed, gives an error that wraps io.ErrUnexpectedEOF.
+// compressed by gzip or not. The frames before an error are counted. A file
+// that ends within a frame, as one does whose writer was killed, gives an error
+// that wraps io.ErrUnexpectedEOF.
 func ReadPcap(r io.Reader, o *Observer) error {
 	b := bufio.NewReader(r)
 	magic, err := b.Peek(4)

@@ -61,7 +61,8 @@ func (r *ngReader) next() error {
 	if _, err := io.ReadFull(r.r, head[:]); err != nil {
 		return err // io.EOF between blocks is the end
 	}
-	if binary.BigEndian.Uint32(head[:]) == magicNg {
+	section := binary.BigEndian.Uint32(head[:]) == magicNg
+	if section {
 		// A section says its byte order first thing in its body.
 		order, err := r.r.Peek(4)
 		if err != nil {
@@ -78,7 +79,7 @@ func (r *ngReader) next() error {
 		r.devices = nil
 	}
 	size := r.u32(head[4:])
-	if size < 12 || size > maxNgBlock || size%4 != 0 {
+	if size < 12 || section && size < 28 || size > maxNgBlock || size%4 != 0 {
 		return fmt.Errorf("block of %d bytes", size)
 	}
 	if n := int(size) - 8; cap(r.block) < n {
