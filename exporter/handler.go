@@ -20,6 +20,8 @@ import (
 type Options struct {
 	// Render writes a report as JSON, in the language "en" or "zh".
 	Render func(r *diagnosis.Report, lang string) ([]byte, error)
+	// Lang returns the language for clients that prefer none; nil is English.
+	Lang func() string
 	// Reload loads the configuration again. Its error is shown to the client
 	// in one line.
 	Reload func() error
@@ -49,8 +51,8 @@ func (e *Exporter) Handler(o Options) http.Handler {
 		MaxRequestsInFlight: maxScrapes,
 		ErrorLog:            slog.NewLogLogger(o.Log.Handler(), slog.LevelError),
 	}))
-	mux.Handle("GET /{$}", e.page())
-	mux.HandleFunc("GET /api/v1/peers", e.servePeers)
+	mux.Handle("GET /{$}", e.page(o))
+	mux.HandleFunc("GET /api/v1/peers", func(w http.ResponseWriter, r *http.Request) { e.servePeers(w, r, o) })
 	mux.HandleFunc("GET /api/v1/peers/{name}", func(w http.ResponseWriter, r *http.Request) { e.servePeer(w, r, o) })
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") })
 	mux.HandleFunc("GET /-/ready", e.serveReady)
@@ -178,8 +180,8 @@ func (p *peer) summarizePath(role evidence.Role) pathSummary {
 	return out
 }
 
-func (e *Exporter) servePeers(w http.ResponseWriter, r *http.Request) {
-	lang := language(w, r)
+func (e *Exporter) servePeers(w http.ResponseWriter, r *http.Request, o Options) {
+	lang := language(w, r, o.Lang)
 	b, err := json.Marshal(e.summaries(lang))
 	if err != nil {
 		http.Error(w, "cannot write the list of peers: "+err.Error(), http.StatusInternalServerError)
@@ -209,7 +211,7 @@ func (e *Exporter) servePeer(w http.ResponseWriter, r *http.Request, o Options) 
 		http.Error(w, "this agent cannot write reports", http.StatusNotImplemented)
 		return
 	}
-	b, err := o.Render(report, language(w, r))
+	b, err := o.Render(report, language(w, r, o.Lang))
 	if err != nil {
 		o.Log.Error("cannot write a report", "peer", name, "err", err)
 		http.Error(w, "cannot write the report: "+err.Error(), http.StatusInternalServerError)
@@ -225,8 +227,8 @@ func writeJSON(w http.ResponseWriter, b []byte) {
 }
 
 // language returns the language to answer in: the one asked for with ?lang=,
-// else what the client prefers.
-func language(w http.ResponseWriter, r *http.Request) string {
+// else what the client prefers, else the configured one.
+func language(w http.ResponseWriter, r *http.Request, otherwise func() string) string {
 	asked := r.URL.Query().Get("lang")
 	if asked == "" {
 		w.Header().Add("Vary", "Accept-Language")
@@ -234,6 +236,9 @@ func language(w http.ResponseWriter, r *http.Request) string {
 	}
 	if strings.HasPrefix(strings.ToLower(asked), "zh") {
 		return "zh"
+	}
+	if asked == "" && otherwise != nil {
+		return otherwise()
 	}
 	return "en"
 }

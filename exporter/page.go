@@ -31,13 +31,13 @@ const staleAfter = 5 * time.Minute
 // page serves the status page: one row per peer, the worst first, with what
 // was seen and what to do beneath. It needs no script, so its policy allows
 // none, and no style but its own.
-func (e *Exporter) page() http.Handler {
+func (e *Exporter) page(o Options) http.Handler {
 	t := template.Must(template.New("page").Parse(pageHTML))
 	sum := sha256.Sum256([]byte(pageStyle))
 	policy := "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-" +
 		base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		view := e.view(language(w, r), r.URL.Query())
+		view := e.view(language(w, r, o.Lang), r.URL.Query())
 		var b strings.Builder
 		if err := t.Execute(&b, view); err != nil {
 			http.Error(w, "cannot write the page: "+err.Error(), http.StatusInternalServerError)

@@ -121,7 +121,7 @@ func (w words) duration(d time.Duration) string {
 
 // path writes what is known of one path.
 func (w words) path(name string, s pathSummary) pathView {
-	v := pathView{Name: name, Loss: w.pick("no echo", "未探测")}
+	v := pathView{Name: name, Loss: w.pick("not probed", "未探测")}
 	if s.Loss != nil {
 		v.Loss = fmt.Sprintf(w.pick("%.3g %% loss", "丢包 %.3g %%"), *s.Loss*100)
 		v.Bad = *s.Loss > s.maxLoss

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/spf13/cobra"
 
 	"vpnprobe/config"
@@ -27,6 +28,9 @@ func checkCommand() *cobra.Command {
 			}
 			for _, w := range lint(cfg) {
 				fmt.Fprintln(c.ErrOrStderr(), "agent: warning:", w)
+			}
+			if err := web.Validate(cfg.WebConfigFile); err != nil {
+				return fmt.Errorf("web_config_file %s: %w", cfg.WebConfigFile, err)
 			}
 			out, err := cfg.YAML()
 			if err != nil {
@@ -51,7 +55,7 @@ func addConfigFlag(c *cobra.Command) {
 func lint(cfg *config.Config) []config.Warning {
 	here := func(a netip.Addr) bool {
 		on, err := hoststate.SourceOnHost(a)
-		return on || err != nil // what could not be looked at is not warned of
+		return on || err != nil || a.IsLoopback() // what could not be looked at is not warned of
 	}
 	list := config.Lint(cfg, here)
 	list = append(list, config.LintFiles(cfg, os.Stat)...)

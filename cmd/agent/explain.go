@@ -20,7 +20,12 @@ func explainCommand() *cobra.Command {
 			if err := checkLang(lang); err != nil {
 				return err
 			}
-			return explain(c.OutOrStdout(), args, lang)
+			var out strings.Builder
+			if err := explain(&out, args, lang); err != nil {
+				return err
+			}
+			_, err := io.WriteString(c.OutOrStdout(), out.String())
+			return err
 		},
 	}
 	c.Flags().StringVar(&lang, "lang", "en", "language: en or zh")
@@ -36,7 +41,13 @@ func explain(w io.Writer, args []string, lang string) error {
 		}
 		return nil
 	}
-	var known []string
+	for _, r := range []diagnosis.Label{diagnosis.OK, diagnosis.Undecided} {
+		if string(r) == args[0] {
+			fmt.Fprintf(w, "%s\n\n%s\n", r, diagnosis.SummaryOf(r).In(lang))
+			return nil
+		}
+	}
+	known := []string{string(diagnosis.OK), string(diagnosis.Undecided)}
 	for _, r := range rules {
 		known = append(known, string(r.Label))
 		if string(r.Label) != args[0] {

@@ -51,7 +51,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), probeCommand(), checkCommand(), demoCommand(), explainCommand(), &cobra.Command{
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
-		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), "vpnprobe", version.String()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), "vpnprobe", version.String())
+			return err
+		},
 	})
 	root.SetArgs(args)
 	root.SetOut(stdout)

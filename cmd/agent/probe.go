@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -106,10 +110,12 @@ func probePeer(c *cobra.Command, f probeFlags) error {
 	r := agent.Probe(c.Context(), cfg, p, f.duration, env, sub)
 	done()
 	if c.Context().Err() != nil {
-		return fmt.Errorf("probe of %s: interrupted before it could decide", p.Name)
+		fmt.Fprintf(c.ErrOrStderr(), "agent: probe of %s: interrupted before it could decide\n", p.Name)
+		return status(exitUndecided)
 	}
 	if err := write(c.OutOrStdout(), r, f); err != nil {
-		return fmt.Errorf("write report: %w", err)
+		fmt.Fprintln(c.ErrOrStderr(), "agent: write report:", err)
+		return status(exitUndecided)
 	}
 	return verdict(r)
 }
@@ -120,7 +126,7 @@ func write(w io.Writer, r *diagnosis.Report, f probeFlags) error {
 		if err != nil {
 			return err
 		}
-		_, err = w.Write(b)
+		_, err = w.Write(append(bytes.TrimRight(b, "\n"), '\n'))
 		return err
 	}
 	o := report.Options{Lang: f.lang}
@@ -161,28 +167,49 @@ func (f probeFlags) target(cfg *config.Config) (config.Peer, error) {
 	}
 	var err error
 	if f.source != "" {
-		if p.Source, err = netip.ParseAddr(f.source); err != nil {
-			return p, fmt.Errorf("source %q: want an IP address", f.source)
+		if p.Source, err = host("source", f.source); err != nil {
+			return p, err
+		}
+		if here, err := hoststate.SourceOnHost(p.Source); err == nil && !here {
+			return p, fmt.Errorf("source %s is not an address of this host: see `ip address`", p.Source)
+		}
+		if g, err := netip.ParseAddr(p.Gateway); err == nil && g.Unmap().Is4() != p.Source.Unmap().Is4() {
+			return p, fmt.Errorf("source %s and peer %s are of different families", p.Source, g)
 		}
 	}
 	if f.iface != "" {
+		if _, err := net.InterfaceByName(f.iface); err != nil {
+			return p, fmt.Errorf("interface %q is not on this host: see `ip link`", f.iface)
+		}
 		p.Interface = f.iface
 	}
 	for _, s := range f.inner {
-		a, err := netip.ParseAddr(s)
+		a, err := host("inner", s)
 		if err != nil {
-			return p, fmt.Errorf("inner %q: want an IP address", s)
+			return p, err
 		}
 		p.Inner = append(p.Inner, config.Inner{Address: a})
 	}
 	for _, s := range f.references {
-		a, err := netip.ParseAddr(s)
+		a, err := host("reference", s)
 		if err != nil {
-			return p, fmt.Errorf("reference %q: want an IP address", s)
+			return p, err
+		}
+		if a.String() == p.Gateway {
+			return p, fmt.Errorf("reference %s is the peer itself: name another public address", a)
 		}
 		cfg.References = append(cfg.References, a)
 	}
 	return p, nil
+}
+
+// host reads the address of one host.
+func host(flag, s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.IsUnspecified() || a.IsMulticast() {
+		return a, fmt.Errorf("%s %q: want the IP address of one host", flag, s)
+	}
+	return a.Unmap(), nil
 }
 
 // nameable reports what is wrong with a peer that is not configured: it must
@@ -215,8 +242,12 @@ func loadOptional(c *cobra.Command) (*config.Config, error) {
 		return nil, err
 	}
 	if path == config.DefaultPath {
-		if _, err := os.Stat(path); err != nil {
-			return config.Default(), nil
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			cfg := config.Default()
+			if lang := os.Getenv("VPNPROBE_LANG"); lang != "" {
+				cfg.Lang = lang
+			}
+			return cfg, nil
 		}
 	}
 	return config.Load(path, nil, os.Environ())

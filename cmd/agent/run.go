@@ -65,7 +65,7 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 	exp.Reloaded(true, time.Now())
 	a := agent.New(cfg, env, exp)
 	r := &reloader{load: load, agent: a, exporter: exp, log: log, was: cfg}
-	srv, err := exporter.Listen([]string{cfg.Listen}, cfg.WebConfigFile, exp.Handler(exporter.Options{Render: report.JSON, Reload: r.reload, Log: log}), log)
+	srv, err := exporter.Listen([]string{cfg.Listen}, cfg.WebConfigFile, exp.Handler(exporter.Options{Render: report.JSON, Reload: r.reload, Lang: r.lang, Log: log}), log)
 	if err != nil {
 		return err
 	}
@@ -103,8 +103,8 @@ func (r *reloader) reload() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	cfg, err := r.load()
-	if err == nil && (cfg.Listen != r.was.Listen || cfg.WebConfigFile != r.was.WebConfigFile) {
-		err = fmt.Errorf("listen and web_config_file cannot change while the agent runs: restart it")
+	if err == nil && (cfg.Listen != r.was.Listen || cfg.WebConfigFile != r.was.WebConfigFile || cfg.Log != r.was.Log) {
+		err = fmt.Errorf("listen, web_config_file and log cannot change while the agent runs: restart it")
 	}
 	r.exporter.Reloaded(err == nil, time.Now())
 	if err != nil {
@@ -119,6 +119,13 @@ func (r *reloader) reload() error {
 	r.agent.Reload(cfg)
 	r.log.Info("configuration reloaded", "peers", len(cfg.Peers))
 	return nil
+}
+
+// lang is the configured language of reports.
+func (r *reloader) lang() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.was.Lang
 }
 
 func (r *reloader) onHangup(ctx context.Context) error {

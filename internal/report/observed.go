@@ -62,7 +62,7 @@ func (t *text) echoes(s *evidence.Snapshot) {
 		if e.Sent == 0 {
 			continue
 		}
-		row := []string{t.role(e.Role), address(e.Target), fmt.Sprint(e.Sent), "-", "-", "-", t.echoNote(e)}
+		row := []string{t.role(e.Role), address(e.Target), fmt.Sprint(e.Replies + e.Lost), "-", "-", "-", t.echoNote(e)}
 		if n := e.Replies + e.Lost; n > 0 {
 			row[3] = fmt.Sprintf("%.3g%%", 100*float64(e.Lost)/float64(n))
 		}

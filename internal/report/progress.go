@@ -38,6 +38,9 @@ func NewProgress(f *os.File, lang string, total time.Duration) *Progress {
 	if err != nil || !term.IsTerminal(fd) || os.Getenv("TERM") == "dumb" {
 		return nil
 	}
+	if columns <= 0 {
+		columns = 80 // a serial console does not say
+	}
 	return newProgress(f, columns, lang, total)
 }
 
