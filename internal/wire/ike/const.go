@@ -183,11 +183,6 @@ var transformNames = map[TransformType]string{
 // "TRANSFORM_99".
 func (t TransformType) String() string { return name(transformNames, t, "TRANSFORM") }
 
-// FirstPrivateTransform is the first transform ID that RFC 7296 section 3.3.2
-// leaves to private use, of the encryption, PRF, integrity and key exchange
-// types; the last is 65535.
-const FirstPrivateTransform = 1024
-
 func name[T ~uint8 | ~uint16](names map[T]string, v T, prefix string) string {
 	if s, ok := names[v]; ok {
 		return s
