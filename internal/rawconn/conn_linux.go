@@ -202,17 +202,23 @@ func (c *Conn) Send(b []byte, to netip.AddrPort) error {
 	})
 }
 
+// errClosed replaces the error that package os has for sockets that were
+// closed, which cannot be told from others. There is no other reason for which
+// one of ours stops waiting.
+var errClosed = fmt.Errorf("receive: %w", os.ErrClosed)
+
 // past is a deadline that has passed at any time.
 var past = time.Unix(1, 0)
 
 // Receive returns what the socket received next, errors about our packets
-// first. It returns ctx's error when ctx ends first.
+// first. It returns ctx's error when ctx ends first, and an error that wraps
+// os.ErrClosed when the socket is closed.
 func (c *Conn) Receive(ctx context.Context) (Event, error) {
 	if err := ctx.Err(); err != nil {
 		return Event{}, err
 	}
 	if err := c.file.SetReadDeadline(time.Time{}); err != nil {
-		return Event{}, err
+		return Event{}, errClosed
 	}
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -234,27 +240,29 @@ func (c *Conn) Receive(ctx context.Context) (Event, error) {
 		if ctx.Err() != nil {
 			return Event{}, ctx.Err()
 		}
-		return Event{}, rerr
+		return Event{}, errClosed
 	}
 	return ev, err
 }
 
 // receive returns EAGAIN when there is nothing to receive.
 func (c *Conn) receive(fd int) (Event, error) {
+	var err error
 	for range sendTries {
-		ev, err := c.receiveError(fd)
-		if err == nil || !errors.Is(err, unix.EAGAIN) {
+		var ev Event
+		if ev, err = c.receiveError(fd); !errors.Is(err, unix.EAGAIN) {
 			return ev, err
 		}
-		n, _, _, from, err := unix.Recvmsg(fd, c.buf[:], nil, unix.MSG_DONTWAIT)
-		switch {
-		case err == nil:
+		var n int
+		var from unix.Sockaddr
+		if n, _, _, from, err = unix.Recvmsg(fd, c.buf[:], nil, unix.MSG_DONTWAIT); err == nil {
 			return Event{Time: time.Now(), Data: c.buf[:n], From: addrPort(from)}, nil
-		case err == unix.EAGAIN:
+		}
+		if err == unix.EAGAIN {
 			return Event{}, err
 		}
-		// The errno of an ICMP error that has just arrived, and whose entry
-		// is in the error queue now.
+		// The errno of an ICMP error that has just arrived: its entry is in
+		// the error queue by now.
 	}
-	return Event{}, unix.EAGAIN // the poller comes back if there is more
+	return Event{}, os.NewSyscallError("recvmsg", err)
 }
