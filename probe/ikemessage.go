@@ -14,15 +14,18 @@ import (
 // section 2.5 lets it answer with INVALID_MAJOR_VERSION, or not at all.
 const unsupportedVersion ike.Version = 0x30
 
-// unacceptable is the ID of each transform of the proposal that nobody
-// accepts: of the range for private use, and not among the few that
-// implementations use of it, which are at its start.
+// unacceptable is the ID of the encryption, PRF and integrity transforms of
+// the proposal that nobody accepts: of the range for private use, and not
+// among the few that implementations use of it, which are at its start.
 const unacceptable = 0xff00
 
-// The lengths of the random values in an IKE_SA_INIT, in bytes.
+// The group is one that every responder knows. libreswan answers a public
+// value for an unknown group with INVALID_SYNTAX before it looks at the
+// proposal; the value itself is not looked at while no proposal is chosen.
 const (
-	publicLen = 32 // of the made-up group's public value
-	nonceLen  = 32 // RFC 7296 section 2.10 wants 16 to 256
+	groupMODP2048 = 14 // RFC 3526 section 3
+	publicLen     = 256
+	nonceLen      = 32 // bytes; RFC 7296 section 2.10 wants 16 to 256
 )
 
 // appendRequest appends one of the requests that leave no state at the peer.
@@ -39,9 +42,9 @@ func appendRequest(b []byte, kind evidence.IKERequest, spi ike.SPI) []byte {
 			{Type: ike.TransformEncryption, ID: unacceptable},
 			{Type: ike.TransformPRF, ID: unacceptable},
 			{Type: ike.TransformIntegrity, ID: unacceptable},
-			{Type: ike.TransformKeyExchange, ID: unacceptable},
+			{Type: ike.TransformKeyExchange, ID: groupMODP2048},
 		}}),
-		ike.KE(unacceptable, random[:publicLen]),
+		ike.KE(groupMODP2048, random[:publicLen]),
 		ike.Nonce(random[publicLen:]),
 	}}.Append(b)
 }

@@ -21,7 +21,7 @@ var families = []struct {
 func TestSearchPathMTUReal(t *testing.T) {
 	tests := []struct {
 		name   string
-		mtu    int // behind the router
+		mtu    int    // behind the router
 		hook   string // of the router's filter
 		rules  []string
 		max    int

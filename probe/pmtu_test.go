@@ -82,6 +82,7 @@ func (p *simPath) search(t *testing.T, cfg PathMTUConfig) (res evidence.PathMTU,
 	synctest.Test(t, func(t *testing.T) {
 		cfg.Target = simTarget
 		cfg.Timeout = DefaultPathMTUTimeout
+		p.events = make(chan rawconn.EchoEvent, 256) // of this bubble
 		start := time.Now()
 		probe := &mtuProbe{cfg: cfg, conn: p, seqs: map[uint16]mtuPacket{}, res: &res}
 		if err := probe.run(t.Context()); err != nil {
@@ -124,7 +125,7 @@ func TestSearchPathMTU(t *testing.T) {
 		{name: "lie: none", path: simPath{link: 1500, mtu: 1437, claim: -1, rtt: 20 * ms}, state: evidence.MTUBlackHole, mtu: 1437, tooBig: true},
 		{name: "claim that a second hop breaks", path: simPath{link: 1500, mtu: 1390, claim: 1450, rtt: 20 * ms}, state: evidence.MTUBlackHole, mtu: 1390, tooBig: true},
 		{name: "claim that is too modest", path: simPath{link: 1500, mtu: 1437, claim: 1300, rtt: 20 * ms}, state: evidence.MTUReduced, mtu: 1437, tooBig: true},
-		{name: "dies during the search", path: simPath{link: 1500, mtu: 1500, rtt: 20 * ms, dead: func(n int) bool { return n > 8 }}, state: evidence.MTUUnknown, mtu: 1320},
+		{name: "dies during the search", path: simPath{link: 1500, mtu: 1500, rtt: 20 * ms, dead: func(n int) bool { return n > 8 }}, state: evidence.MTUUnknown, mtu: 1400},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -156,10 +157,11 @@ func TestSearchPathMTULossy(t *testing.T) {
 		name  string
 		path  simPath
 		state evidence.MTUState
+		slack int // bytes by which a budget that runs out may miss the MTU
 	}{
-		{"full", simPath{link: 1500, mtu: 1500}, evidence.MTUFull},
-		{"reduced", simPath{link: 1500, mtu: 1400, claim: 1400}, evidence.MTUReduced},
-		{"black hole", simPath{link: 1500, mtu: 1437}, evidence.MTUBlackHole},
+		{"full", simPath{link: 1500, mtu: 1500}, evidence.MTUFull, 0},
+		{"reduced", simPath{link: 1500, mtu: 1400, claim: 1400}, evidence.MTUReduced, 0},
+		{"black hole", simPath{link: 1500, mtu: 1437}, evidence.MTUBlackHole, 16},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			right, wrong := 0, 0
@@ -167,7 +169,7 @@ func TestSearchPathMTULossy(t *testing.T) {
 				p := tt.path
 				p.rtt, p.loss = 20*time.Millisecond, 0.2
 				switch got, _ := newSimPath(p, seed).search(t, PathMTUConfig{}); {
-				case got.State == tt.state && (got.MTU.Or(0) == p.mtu || tt.state == evidence.MTUBlackHole):
+				case got.State == tt.state && got.MTU.Or(0) <= p.mtu && got.MTU.Or(0) >= p.mtu-tt.slack:
 					right++
 				case got.State != evidence.MTUUnknown:
 					wrong++
