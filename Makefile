@@ -34,8 +34,9 @@ unit:
 fuzz:
 	./internal/fuzz.sh $(FUZZTIME)
 
+lab: export VPNPROBE_LAB_REQUIRED = $(if $(CI),1)
 lab:
-	$(GO) test -timeout 20m -v ./integration/...
+	$(GO) test -count=1 -timeout 25m -parallel 2 -v ./integration/...
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
