@@ -46,6 +46,7 @@ var forbidden = map[string][]string{
 
 type goPackage struct {
 	ImportPath string
+	GoFiles    []string // without those of tests
 	Imports    []string
 	Doc        string
 }
@@ -71,7 +72,7 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s, which it must not", name, i)
 			}
 		}
-		if p.Doc == "" {
+		if p.Doc == "" && len(p.GoFiles) > 0 {
 			t.Errorf("%s has no package comment", name)
 		}
 	}
@@ -82,7 +83,7 @@ func TestImports(t *testing.T) {
 
 func list(t *testing.T) []goPackage {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Doc", "vpnprobe/...")
+	cmd := exec.Command("go", "list", "-json=ImportPath,GoFiles,Imports,Doc", "vpnprobe/...")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
