@@ -165,9 +165,6 @@ const (
 	VersionProbe IKERequest = "version"
 	// ProposalProbe is an IKE_SA_INIT whose only proposal nobody accepts.
 	ProposalProbe IKERequest = "proposal"
-	// ProposalProbeV1 is the same for IKEv1: a Main Mode message whose only
-	// proposal nobody accepts.
-	ProposalProbeV1 IKERequest = "proposal_v1"
 )
 
 // IKEResult is one IKE heartbeat on one port.
