@@ -201,6 +201,21 @@ func TestEvaluate(t *testing.T) {
 			echo(s, evidence.Gateway, always)
 			s.IKE = []evidence.IKEPort{beats(500, silent), beats(4500, silent)}
 		}, Undecided, ""},
+		{"gateway fell silent, IKE not asked since", func(s *evidence.Snapshot) {
+			noTunnel(s)
+			noInner(s)
+			echo(s, evidence.Gateway, func(i int) bool { return i >= 190 })
+			for _, p := range s.IKE {
+				for i := range p.Results {
+					p.Results[i].Sent = now.Add(-time.Minute)
+				}
+			}
+		}, Undecided, ""},
+		{"gateway fell silent, IKE answered since", func(s *evidence.Snapshot) {
+			noTunnel(s)
+			noInner(s)
+			echo(s, evidence.Gateway, func(i int) bool { return i >= 190 })
+		}, OK, "icmp_blocked"},
 		{"a hop says host unreachable", func(s *evidence.Snapshot) {
 			noTunnel(s)
 			echo(s, evidence.Gateway, always)

@@ -92,15 +92,19 @@ func port(p evidence.IKEPort) (evidence.IKEOutcome, evidence.IKEResult) {
 	return evidence.IKESilent, last
 }
 
-// during returns what a port showed while the gateway answered pings: silence
-// from before it came back says nothing about now.
+// during returns what a port showed in the gateway's present state, answering
+// pings or not: silence from before it came back says nothing about now, nor
+// does an answer from before it fell silent.
 func during(p evidence.IKEPort, gateway evidence.EchoSeries) evidence.IKEPort {
-	since, ok := gateway.AnsweringSince.Get()
-	if !ok {
-		return p
+	since, answering := gateway.AnsweringSince.Get()
+	if !answering {
+		var ever bool
+		if since, ever = gateway.LastReply.Get(); !ever {
+			return p
+		}
 	}
 	p.Results = slices.DeleteFunc(slices.Clone(p.Results), func(r evidence.IKEResult) bool {
-		return r.Outcome != evidence.IKEAnswered && r.Sent.Before(since)
+		return r.Sent.Before(since) && (r.Outcome == evidence.IKEAnswered) != answering
 	})
 	return p
 }
