@@ -29,7 +29,7 @@ check:
 	@size=$$(stat -c %s agent); echo "agent: $$size bytes"; test $$size -lt 25000000
 
 unit:
-	$(GO) test -race $$($(GO) list ./... | grep -v /integration)
+	./internal/unit.sh $$($(GO) list ./... | grep -v /integration)
 
 fuzz:
 	./internal/fuzz.sh $(FUZZTIME)
