@@ -396,6 +396,44 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
+// TestCaptureQuote wants the capture quoted for a one-way tunnel only when it
+// saw what the sentence says: its window may reach back to before the silence.
+func TestCaptureQuote(t *testing.T) {
+	quoted := func(in uint64) bool {
+		s := healthy()
+		oneWay(s)
+		// It worked until the last ten of the inner pings.
+		echo(s, evidence.Inner, func(i int) bool { return i >= 30 })
+		s.Host.Tunnel.LastIn = evidence.Some(now.Add(-11 * time.Second))
+		for _, p := range s.IKE {
+			for i := range p.Results {
+				p.Results[i].Sent = now.Add(-time.Second)
+			}
+		}
+		s.Capture = evidence.Capture{
+			Mode: evidence.CaptureRing, Blind: evidence.No, Over: evidence.Seconds(12 * time.Second),
+			In:  evidence.WireTraffic{ESP: evidence.Traffic{Packets: in}},
+			Out: evidence.WireTraffic{ESP: evidence.Traffic{Packets: 20}},
+		}
+		r := Evaluate(s)
+		if r.Diagnosis() != "esp_blocked" {
+			t.Fatalf("diagnosis %s, want esp_blocked", r.Diagnosis())
+		}
+		return slices.ContainsFunc(r.Findings[0].Evidence, func(e Text) bool {
+			if strings.Contains(e.EN+e.ZH, "%!") {
+				t.Errorf("badly formatted: %q %q", e.EN, e.ZH)
+			}
+			return strings.HasPrefix(e.EN, "on the wire")
+		})
+	}
+	if !quoted(0) {
+		t.Error("a capture without inbound ESP is not quoted")
+	}
+	if quoted(7) {
+		t.Error("a capture with inbound ESP is quoted as one without")
+	}
+}
+
 // TestRuleset checks what every rule must have, and that suppression cannot
 // run in a circle.
 func TestRuleset(t *testing.T) {

@@ -21,7 +21,7 @@ const (
 // the snapshot alone.
 type facts struct {
 	*evidence.Snapshot
-	gateway    evidence.EchoSeries // of the gateway; merged over its addresses
+	gateway    evidence.EchoSeries // of the gateway address that is probed
 	references []evidence.EchoSeries
 	inner      []evidence.EchoSeries
 	ike500     evidence.IKEPort

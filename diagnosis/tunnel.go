@@ -22,7 +22,7 @@ func espBlocked(f *facts) verdict {
 		say("%d probes that expire at the remote gateway brought nothing back through the tunnel", "%d 个在对端网关处过期的探测未从隧道返回任何报文", f.Hop.Sent),
 		ikeText(f.ike500), ikeText(f.ike4500),
 	}
-	if f.Capture.Conclusive() {
+	if f.Capture.Conclusive() && espPackets(f.Capture.In) == 0 { // its window may begin before the silence
 		seen = append(seen, say("on the wire: %d ESP packets out, 0 in, none missed", "线路上：发出 %d 个 ESP 报文，收到 0 个，无漏抓", espPackets(f.Capture.Out)))
 	}
 	var ever uint64

@@ -55,7 +55,7 @@ type InnerHop struct {
 	Ever Fact `json:"ever_answered"`
 }
 
-// Echo returns the series of one target in one role.
+// Echo returns the series of all targets in one role.
 func (s *Snapshot) Echo(role Role) []EchoSeries {
 	var out []EchoSeries
 	for _, e := range s.Echoes {
