@@ -230,6 +230,7 @@ func lookUp(ctx context.Context, gateway string, source netip.Addr) ([]netip.Add
 
 // echo starts the pings of one address.
 func (p *peer) echo(ctx context.Context, wg *sync.WaitGroup, cfg probe.EchoConfig) {
+	p.state.pingsFrom(cfg.Role, cfg.Target, cfg.Source)
 	runEcho(ctx, wg, p.log, cfg, &audience{peers: []*peer{p}})
 }
 

@@ -99,6 +99,17 @@ func (s *state) addEcho(r evidence.EchoResult) {
 	}
 }
 
+// pingsFrom notes the source address that the pings of a target are to carry;
+// the zero Addr leaves it to routing.
+func (s *state) pingsFrom(role evidence.Role, target, source netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.window(echoKey{role, target})
+	if w.source = (evidence.Opt[netip.Addr]{}); source.IsValid() {
+		w.source = evidence.Some(source)
+	}
+}
+
 // flipRun is the number of unanswered pings that make an address look silent
 // enough to ask IKE as well.
 const flipRun = 2
