@@ -165,6 +165,9 @@ const (
 	VersionProbe IKERequest = "version"
 	// ProposalProbe is an IKE_SA_INIT whose only proposal nobody accepts.
 	ProposalProbe IKERequest = "proposal"
+	// ProposalProbeV1 is a first message of IKEv1's main mode whose only
+	// transform nobody accepts.
+	ProposalProbeV1 IKERequest = "proposal_v1"
 )
 
 // IKEResult is one IKE heartbeat on one port.

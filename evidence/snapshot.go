@@ -24,6 +24,9 @@ type Snapshot struct {
 	Hop     InnerHop     `json:"inner_hop"`
 	MTUs    []PathMTU    `json:"path_mtu"`
 	Capture Capture      `json:"capture"`
+
+	Ladder Ladder  `json:"ike_ladder"`
+	Auth   IKEAuth `json:"ike_authentication"`
 }
 
 // Declared is what the operator said of the peer. What is not declared is not
@@ -36,6 +39,12 @@ type Declared struct {
 	References    []netip.Addr   `json:"references"`
 	Inner         []netip.Addr   `json:"inner"`
 	IKEVersion    int            `json:"ike_version,omitempty"` // 1 or 2; 0 when not declared
+	IKEMode       string         `json:"ike_mode,omitempty"`    // "main" or "aggressive", of version 1
+	IKEProposals  []string       `json:"ike_proposals"`         // in strongSwan's notation
+	ESPProposals  []string       `json:"esp_proposals"`
+	ESPMode       string         `json:"esp_mode,omitempty"` // "tunnel" or "transport"
+	LocalID       string         `json:"local_id,omitempty"`
+	RemoteID      string         `json:"remote_id,omitempty"`
 	// MaxLoss and MaxRTT are the limits above which loss (a ratio, 0 to 1)
 	// and the median round-trip time are faults.
 	MaxLoss float64 `json:"max_loss_ratio"`
