@@ -6,7 +6,7 @@ import "fmt"
 // IKEv1 and IKEv2 do not overlap.
 type ExchangeType uint8
 
-// The exchange types (RFC 2408 section 3.1, RFC 2409 section 5; IANA's IKEv2
+// The exchange types (RFC 2408 section 3.1, RFC 2409 appendix A; IANA's IKEv2
 // registry).
 const (
 	BaseV1               ExchangeType = 1
@@ -14,7 +14,7 @@ const (
 	AuthenticationOnlyV1 ExchangeType = 3
 	AggressiveV1         ExchangeType = 4
 	InformationalV1      ExchangeType = 5
-	TransactionV1        ExchangeType = 6
+	TransactionV1        ExchangeType = 6 // mode config; of a draft only
 	QuickModeV1          ExchangeType = 32
 	NewGroupModeV1       ExchangeType = 33
 
@@ -26,6 +26,7 @@ const (
 	GSAAuth         ExchangeType = 39
 	GSARegistration ExchangeType = 40
 	GSARekey        ExchangeType = 41
+	GSAInbandRekey  ExchangeType = 42
 	Intermediate    ExchangeType = 43
 	FollowupKE      ExchangeType = 44
 )
@@ -47,6 +48,7 @@ var exchangeNames = map[ExchangeType]string{
 	GSAAuth:              "GSA_AUTH",
 	GSARegistration:      "GSA_REGISTRATION",
 	GSARekey:             "GSA_REKEY",
+	GSAInbandRekey:       "GSA_INBAND_REKEY",
 	Intermediate:         "IKE_INTERMEDIATE",
 	FollowupKE:           "IKE_FOLLOWUP_KE",
 }
@@ -78,6 +80,11 @@ const (
 	PayloadVendorIDV1  PayloadType = 13
 	PayloadNATDV1      PayloadType = 20
 	PayloadNATOAV1     PayloadType = 21
+
+	// Of private use: those of the drafts before RFC 3947, and of Cisco's.
+	PayloadNATDDraftV1  PayloadType = 130
+	PayloadNATOADraftV1 PayloadType = 131
+	PayloadFragmentV1   PayloadType = 132
 )
 
 // The payload types of IKEv2 (IANA's registry).
@@ -98,43 +105,56 @@ const (
 	PayloadEncrypted PayloadType = 46
 	PayloadConfig    PayloadType = 47
 	PayloadEAP       PayloadType = 48
+	PayloadGSPM      PayloadType = 49 // RFC 6467
+	PayloadIDg       PayloadType = 50 // RFC 9838, as are the next two
+	PayloadGSA       PayloadType = 51
+	PayloadKD        PayloadType = 52
 	PayloadFragment  PayloadType = 53 // RFC 7383
+	PayloadPuzzle    PayloadType = 54 // RFC 8019
 )
 
 var payloadNames = map[PayloadType]string{
-	NoNextPayload:      "NONE",
-	PayloadSAV1:        "SA (v1)",
-	PayloadProposalV1:  "P (v1)",
-	PayloadTransformV1: "T (v1)",
-	PayloadKEV1:        "KE (v1)",
-	PayloadIDV1:        "ID (v1)",
-	PayloadCertV1:      "CERT (v1)",
-	PayloadCertReqV1:   "CR (v1)",
-	PayloadHashV1:      "HASH (v1)",
-	PayloadSignatureV1: "SIG (v1)",
-	PayloadNonceV1:     "NONCE (v1)",
-	PayloadNotifyV1:    "N (v1)",
-	PayloadDeleteV1:    "D (v1)",
-	PayloadVendorIDV1:  "VID (v1)",
-	PayloadNATDV1:      "NAT-D (v1)",
-	PayloadNATOAV1:     "NAT-OA (v1)",
-	PayloadSA:          "SA",
-	PayloadKE:          "KE",
-	PayloadIDi:         "IDi",
-	PayloadIDr:         "IDr",
-	PayloadCert:        "CERT",
-	PayloadCertReq:     "CERTREQ",
-	PayloadAuth:        "AUTH",
-	PayloadNonce:       "NONCE",
-	PayloadNotify:      "N",
-	PayloadDelete:      "D",
-	PayloadVendorID:    "V",
-	PayloadTSi:         "TSi",
-	PayloadTSr:         "TSr",
-	PayloadEncrypted:   "SK",
-	PayloadConfig:      "CP",
-	PayloadEAP:         "EAP",
-	PayloadFragment:    "SKF",
+	NoNextPayload:       "NONE",
+	PayloadSAV1:         "SA (v1)",
+	PayloadProposalV1:   "P (v1)",
+	PayloadTransformV1:  "T (v1)",
+	PayloadKEV1:         "KE (v1)",
+	PayloadIDV1:         "ID (v1)",
+	PayloadCertV1:       "CERT (v1)",
+	PayloadCertReqV1:    "CR (v1)",
+	PayloadHashV1:       "HASH (v1)",
+	PayloadSignatureV1:  "SIG (v1)",
+	PayloadNonceV1:      "NONCE (v1)",
+	PayloadNotifyV1:     "N (v1)",
+	PayloadDeleteV1:     "D (v1)",
+	PayloadVendorIDV1:   "VID (v1)",
+	PayloadNATDV1:       "NAT-D (v1)",
+	PayloadNATOAV1:      "NAT-OA (v1)",
+	PayloadNATDDraftV1:  "NAT-D (v1 draft)",
+	PayloadNATOADraftV1: "NAT-OA (v1 draft)",
+	PayloadFragmentV1:   "FRAG (v1)",
+	PayloadSA:           "SA",
+	PayloadKE:           "KE",
+	PayloadIDi:          "IDi",
+	PayloadIDr:          "IDr",
+	PayloadCert:         "CERT",
+	PayloadCertReq:      "CERTREQ",
+	PayloadAuth:         "AUTH",
+	PayloadNonce:        "NONCE",
+	PayloadNotify:       "N",
+	PayloadDelete:       "D",
+	PayloadVendorID:     "V",
+	PayloadTSi:          "TSi",
+	PayloadTSr:          "TSr",
+	PayloadEncrypted:    "SK",
+	PayloadConfig:       "CP",
+	PayloadEAP:          "EAP",
+	PayloadGSPM:         "GSPM",
+	PayloadIDg:          "IDg",
+	PayloadGSA:          "GSA",
+	PayloadKD:           "KD",
+	PayloadFragment:     "SKF",
+	PayloadPuzzle:       "PS",
 }
 
 // String returns the registry's notation, or the number as in "PAYLOAD_99".
@@ -169,6 +189,15 @@ const (
 	TransformIntegrity   TransformType = 3
 	TransformKeyExchange TransformType = 4
 	TransformSequence    TransformType = 5
+	TransformADDKE1      TransformType = 6 // RFC 9370: a key exchange beside the first
+	TransformADDKE2      TransformType = 7
+	TransformADDKE3      TransformType = 8
+	TransformADDKE4      TransformType = 9
+	TransformADDKE5      TransformType = 10
+	TransformADDKE6      TransformType = 11
+	TransformADDKE7      TransformType = 12
+	TransformKeyWrap     TransformType = 13 // RFC 9838, as is the next
+	TransformGroupAuth   TransformType = 14
 )
 
 var transformNames = map[TransformType]string{
@@ -177,6 +206,15 @@ var transformNames = map[TransformType]string{
 	TransformIntegrity:   "INTEG",
 	TransformKeyExchange: "KE",
 	TransformSequence:    "SN",
+	TransformADDKE1:      "ADDKE1",
+	TransformADDKE2:      "ADDKE2",
+	TransformADDKE3:      "ADDKE3",
+	TransformADDKE4:      "ADDKE4",
+	TransformADDKE5:      "ADDKE5",
+	TransformADDKE6:      "ADDKE6",
+	TransformADDKE7:      "ADDKE7",
+	TransformKeyWrap:     "KWA",
+	TransformGroupAuth:   "GCAUTH",
 }
 
 // String returns the registry's abbreviation, or the number as in

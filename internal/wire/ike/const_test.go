@@ -43,7 +43,7 @@ func TestRegisteredNames(t *testing.T) {
 		{ProtocolESP, 3, "ESP"},
 		{TransformEncryption, 1, "ENCR"},
 		{TransformKeyExchange, 4, "KE"},
-		{TransformType(9), 9, "TRANSFORM_9"},
+		{TransformType(99), 99, "TRANSFORM_99"},
 
 		{UnsupportedCriticalPayload, 1, "UNSUPPORTED_CRITICAL_PAYLOAD"},
 		{InvalidIKESPI, 4, "INVALID_IKE_SPI"},

@@ -108,3 +108,8 @@ func CutNonESPMarker(b []byte) ([]byte, bool) {
 	}
 	return b[markerLen:], true
 }
+
+// IsNATKeepalive reports whether b, which came to UDP port 4500, is a
+// NAT keepalive: the one byte 0xff (RFC 3948 section 2.3). It is never
+// answered.
+func IsNATKeepalive(b []byte) bool { return len(b) == 1 && b[0] == 0xff }

@@ -36,9 +36,10 @@ func parseNotify(b []byte) (Notify, error) {
 	}, nil
 }
 
-// Payload returns n as a payload.
+// Payload returns n as a payload. It panics when the SPI has more than 255
+// bytes.
 func (n Notify) Payload() Payload {
-	b := []byte{byte(n.Protocol), byte(len(n.SPI))}
+	b := append(make([]byte, 0, 4+len(n.SPI)+len(n.Data)), byte(n.Protocol), length8("SPI", len(n.SPI)))
 	b = binary.BigEndian.AppendUint16(b, uint16(n.Type))
 	b = append(b, n.SPI...)
 	return Payload{Type: PayloadNotify, Body: append(b, n.Data...)}
@@ -74,7 +75,8 @@ func ParseNotifyV1(b []byte) (NotifyV1, error) {
 	}, nil
 }
 
-// Payload returns n as a payload.
+// Payload returns n as a payload. It panics when the SPI has more than 255
+// bytes.
 func (n NotifyV1) Payload() Payload {
 	rest := Notify{Protocol: n.Protocol, Type: NotifyType(n.Type), SPI: n.SPI, Data: n.Data}.Payload()
 	return Payload{Type: PayloadNotifyV1, Body: append(binary.BigEndian.AppendUint32(nil, n.DOI), rest.Body...)}

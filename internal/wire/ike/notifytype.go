@@ -29,6 +29,11 @@ const (
 	UseAssignedHoA             NotifyType = 42
 	TemporaryFailure           NotifyType = 43
 	ChildSANotFound            NotifyType = 44
+	InvalidGroupID             NotifyType = 45
+	AuthorizationFailed        NotifyType = 46
+	StateNotFound              NotifyType = 47
+	TSMaxQueue                 NotifyType = 48
+	RegistrationFailed         NotifyType = 49
 
 	InitialContact             NotifyType = 16384
 	SetWindowSize              NotifyType = 16385
@@ -70,8 +75,17 @@ const (
 	ReplayCounterSyncSupported NotifyType = 16421
 	MessageIDSync              NotifyType = 16422
 	ReplayCounterSync          NotifyType = 16423
+	SecurePasswordMethods      NotifyType = 16424
+	PSKPersist                 NotifyType = 16425
+	PSKConfirm                 NotifyType = 16426
+	ERXSupported               NotifyType = 16427
+	IFOMCapability             NotifyType = 16428
+	GroupSender                NotifyType = 16429
 	FragmentationSupported     NotifyType = 16430
 	SignatureHashAlgorithms    NotifyType = 16431
+	CloneIKESASupported        NotifyType = 16432
+	CloneIKESA                 NotifyType = 16433
+	Puzzle                     NotifyType = 16434
 	UsePPK                     NotifyType = 16435
 	PPKIdentity                NotifyType = 16436
 	NoPPKAuth                  NotifyType = 16437
@@ -82,6 +96,8 @@ const (
 	UseAggFrag                 NotifyType = 16442
 	SupportedAuthMethods       NotifyType = 16443
 	SAResourceInfo             NotifyType = 16444
+	UsePPKInt                  NotifyType = 16445
+	PPKIdentityKey             NotifyType = 16446
 )
 
 var notifyNames = map[NotifyType]string{
@@ -105,6 +121,11 @@ var notifyNames = map[NotifyType]string{
 	UseAssignedHoA:             "USE_ASSIGNED_HoA",
 	TemporaryFailure:           "TEMPORARY_FAILURE",
 	ChildSANotFound:            "CHILD_SA_NOT_FOUND",
+	InvalidGroupID:             "INVALID_GROUP_ID",
+	AuthorizationFailed:        "AUTHORIZATION_FAILED",
+	StateNotFound:              "STATE_NOT_FOUND",
+	TSMaxQueue:                 "TS_MAX_QUEUE",
+	RegistrationFailed:         "REGISTRATION_FAILED",
 	InitialContact:             "INITIAL_CONTACT",
 	SetWindowSize:              "SET_WINDOW_SIZE",
 	AdditionalTSPossible:       "ADDITIONAL_TS_POSSIBLE",
@@ -145,8 +166,17 @@ var notifyNames = map[NotifyType]string{
 	ReplayCounterSyncSupported: "IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED",
 	MessageIDSync:              "IKEV2_MESSAGE_ID_SYNC",
 	ReplayCounterSync:          "IPSEC_REPLAY_COUNTER_SYNC",
+	SecurePasswordMethods:      "SECURE_PASSWORD_METHODS",
+	PSKPersist:                 "PSK_PERSIST",
+	PSKConfirm:                 "PSK_CONFIRM",
+	ERXSupported:               "ERX_SUPPORTED",
+	IFOMCapability:             "IFOM_CAPABILITY",
+	GroupSender:                "GROUP_SENDER",
 	FragmentationSupported:     "IKEV2_FRAGMENTATION_SUPPORTED",
 	SignatureHashAlgorithms:    "SIGNATURE_HASH_ALGORITHMS",
+	CloneIKESASupported:        "CLONE_IKE_SA_SUPPORTED",
+	CloneIKESA:                 "CLONE_IKE_SA",
+	Puzzle:                     "PUZZLE",
 	UsePPK:                     "USE_PPK",
 	PPKIdentity:                "PPK_IDENTITY",
 	NoPPKAuth:                  "NO_PPK_AUTH",
@@ -157,6 +187,8 @@ var notifyNames = map[NotifyType]string{
 	UseAggFrag:                 "USE_AGGFRAG",
 	SupportedAuthMethods:       "SUPPORTED_AUTH_METHODS",
 	SAResourceInfo:             "SA_RESOURCE_INFO",
+	UsePPKInt:                  "USE_PPK_INT",
+	PPKIdentityKey:             "PPK_IDENTITY_KEY",
 }
 
 // String returns the registered name, or the number as in "NOTIFY_99".
