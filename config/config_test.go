@@ -201,3 +201,13 @@ peers:
 		t.Errorf("printed (-want +got):\n%s", diff)
 	}
 }
+
+func TestFromEnvironment(t *testing.T) {
+	c, err := FromEnvironment([]string{"VPNPROBE_LANG=zh", "VPNPROBE_STATE_DIRECTORY=/srv/state", "HOME=/root"})
+	if err != nil || c.Lang != "zh" || c.StateDirectory != "/srv/state" || len(c.Peers) != 0 || c.Interval != Default().Interval {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if _, err := FromEnvironment([]string{"VPNPROBE_LANG=de"}); err == nil || !strings.Contains(err.Error(), "VPNPROBE_LANG") {
+		t.Errorf("error %v does not name the variable", err)
+	}
+}

@@ -18,6 +18,7 @@ const maxList = 1000
 // decoder walks the tree of one file. It notes faults instead of returning
 // them, and goes on: the operator is to see all of them at once.
 type decoder struct {
+	noFile bool // there are only variables and flags
 	file   string
 	lines  map[string]int    // where each key path was seen
 	from   map[string]string // the flag or variable that set a key path
@@ -214,7 +215,7 @@ func (d *decoder) config(root *yaml.Node, fs *pflag.FlagSet, env []string) *Conf
 	if peers.Node != nil {
 		d.sequence(peers, func(_ int, v value) { c.Peers = append(c.Peers, d.peer(c, v)) })
 	}
-	if _, ok := d.lines["peers"]; !ok || peers.Node != nil && len(peers.Content) == 0 && peers.Kind == yaml.SequenceNode {
+	if _, ok := d.lines["peers"]; !ok && !d.noFile || peers.Node != nil && len(peers.Content) == 0 && peers.Kind == yaml.SequenceNode {
 		d.faultf("peers", "no peer is declared: declare at least one, with a name and a gateway")
 	}
 	d.contradictions(c)

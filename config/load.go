@@ -75,6 +75,16 @@ func Parse(r io.Reader, name string, fs *pflag.FlagSet, env []string) (*Config, 
 	return c, nil
 }
 
+// FromEnvironment is [Load] without a file, and so without peers.
+func FromEnvironment(env []string) (*Config, error) {
+	d := &decoder{noFile: true, file: "environment", lines: make(map[string]int)}
+	c := d.config(nil, nil, env)
+	if len(d.faults) > 0 {
+		return nil, d.faults.finish()
+	}
+	return c, nil
+}
+
 // document turns text into the tree of its one YAML document, and refuses
 // what no configuration needs and some attacks do. The result is nil for a
 // file without content.

@@ -15,10 +15,14 @@ const (
 	StepVersion    LadderStep = "version"     // a header of an unsupported version, padded to the size of an IKE_SA_INIT
 	StepProposal   LadderStep = "proposal"    // an IKE_SA_INIT that nobody accepts
 	StepProposalV1 LadderStep = "proposal_v1" // a main mode message 1 that nobody accepts
-	StepDeclared   LadderStep = "declared"    // the declared proposals with a KE payload of another group
-	StepWide       LadderStep = "wide"        // every common algorithm with a KE payload of another group
-	StepBisect     LadderStep = "bisect"      // the wide offer narrowed, to find the attribute that is refused
-	StepLarge      LadderStep = "large"       // a request above the path MTU
+	// StepProposalAggressive is an aggressive mode message 1 that nobody
+	// accepts; a responder may look for a connection of that mode first.
+	StepProposalAggressive LadderStep = "proposal_aggressive"
+
+	StepDeclared LadderStep = "declared" // the declared proposals with a KE payload of another group
+	StepWide     LadderStep = "wide"     // every common algorithm with a KE payload of another group
+	StepBisect   LadderStep = "bisect"   // the wide offer narrowed, to find the attribute that is refused
+	StepLarge    LadderStep = "large"    // a request above the path MTU
 
 	StepInit           LadderStep = "init"            // a complete IKE_SA_INIT
 	StepMain           LadderStep = "main"            // IKEv1 main mode, declared proposals
@@ -220,10 +224,13 @@ const (
 
 // IKEAuth is what an authenticated negotiation showed. It holds no key.
 type IKEAuth struct {
-	Time    Opt[time.Time] `json:"time"` // null when none was made
+	Time    Opt[time.Time] `json:"time"` // when it began; null when none was made
 	By      AuthBy         `json:"by,omitempty"`
 	Skipped string         `json:"skipped,omitempty"` // why none was made, though asked for
-	Stage   AuthStage      `json:"stage,omitempty"`
+	// Reused is set on what an earlier run found: it is too recent to be
+	// repeated.
+	Reused bool      `json:"reused"`
+	Stage  AuthStage `json:"stage,omitempty"`
 	// Notify is the error notify that ended the negotiation, by its
 	// registered name; "" when nothing came, or when it is complete.
 	Notify string `json:"notify,omitempty"`

@@ -159,7 +159,7 @@ const (
 // IKERequest names the request that a heartbeat sent.
 type IKERequest string
 
-// The requests that leave no state at the responder (docs/ike-heartbeat.md).
+// The requests that leave no state at the responder (docs/ike-probing.md).
 const (
 	// VersionProbe is a bare IKE header with an unsupported major version.
 	VersionProbe IKERequest = "version"
