@@ -16,7 +16,7 @@ func Evaluate(s *evidence.Snapshot) *Report {
 	for i := range ruleset {
 		r := &ruleset[i]
 		if missing, ok := r.missing(f); ok {
-			if missing != NeedInner { // what is not declared is not missed
+			if !missing.optional() {
 				because = append(because, say("%s cannot be decided without: %s", "缺少以下观测，无法判断 %s：%s", r.Label, missing))
 			}
 			continue
@@ -101,6 +101,12 @@ func healthyOrUnknown(f *facts, because []Text) Finding {
 	if _, r := port(f.ike4500); r.Outcome == evidence.IKEAnswered {
 		works = append(works, say("IKE is answered on UDP 4500 (%s)", "UDP 4500 上的 IKE 有应答（%s）", r.Notify))
 	}
+	if mine, _, ok := f.offers(); ok && mine.Declared == evidence.Yes {
+		works = append(works, say("the peer takes a declared IKE proposal", "对端接受所声明的 IKE 提议"))
+	}
+	if f.Auth.Stage == evidence.StageComplete {
+		works = append(works, say("a negotiation with the key succeeded", "使用密钥的协商成功"))
+	}
 	if f.tunnelReceives() == evidence.Yes {
 		works = append(works, say("encrypted traffic comes in from the peer (%d packets)", "收到来自对端的加密流量（%d 个包）",
 			max(f.Host.Tunnel.In.Packets, espPackets(f.Capture.In))))
@@ -146,6 +152,12 @@ func (f *facts) undecided() []Text {
 		case ok && last.Outcome == evidence.IKESilent:
 			why = append(why, say("the peer's UDP %d is silent, which a peer that works may be", "对端 UDP %d 无应答，正常的对端也可能如此", p.Port))
 		}
+	}
+	for _, skipped := range f.Ladder.Skipped {
+		why = append(why, say("the peer was not asked %s (%s)", "未向对端询问 %s（%s）", skipped.Step, skipped.Reason))
+	}
+	if f.Auth.Skipped != "" || f.Auth.CannotLook != "" {
+		why = append(why, say("no negotiation with the key: %s", "未使用密钥进行协商：%s", cmp.Or(f.Auth.Skipped, f.Auth.CannotLook)))
 	}
 	for _, e := range f.Echoes {
 		switch {

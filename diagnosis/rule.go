@@ -36,6 +36,9 @@ const (
 	NeedIKE   Need = "ike"   // heartbeats on UDP 500 ended
 	NeedSAs   Need = "sas"   // the kernel's SAs could be read
 	NeedInner Need = "inner" // an inner address is declared and was probed
+
+	NeedLadder Need = "ladder"         // the probe ladder was run lately
+	NeedAuth   Need = "authentication" // an authenticated negotiation was made lately
 )
 
 // has reports whether the observation is there.
@@ -51,9 +54,17 @@ func (n Need) has(f *facts) bool {
 		return f.Host.Tunnel.Readable == evidence.Yes
 	case NeedInner:
 		return len(f.inner) > 0 || len(f.TCP) > 0
+	case NeedLadder:
+		return f.Ladder.Time.Known()
+	case NeedAuth:
+		return f.Auth.Time.Known()
 	}
 	return false
 }
+
+// optional reports whether it is no wonder that the observation is missing:
+// it was not declared, or is made only when something is wrong or asked for.
+func (n Need) optional() bool { return n == NeedInner || n == NeedLadder || n == NeedAuth }
 
 // missing returns the first observation that the rule lacks.
 func (r *Rule) missing(f *facts) (Need, bool) {

@@ -103,8 +103,14 @@ func tunnelDown(f *facts) verdict {
 	if f.Host.Tunnel.Policy != evidence.Yes {
 		confidence = Possible // the daemon here may serve others only
 	}
-	return yes(confidence,
+	seen := []Text{
 		say("the kernel holds no pair of SAs with the peer (policy installed: %s, IKE daemon here: %s)", "内核没有与对端的成对 SA（已安装策略：%s，本机 IKE 服务：%s）", f.Host.Tunnel.Policy, f.Host.Daemon),
 		say("inner hosts asked for it and stay silent: %s", "内部主机已触发流量但无应答：%s", targets(silent)),
-		ikeText(f.ike500))
+		ikeText(f.ike500),
+	}
+	if mine, _, ok := f.offers(); ok && mine.Declared == evidence.Yes && !f.Auth.Time.Known() {
+		seen = append(seen, say("the peer takes a declared IKE proposal, so it is the key, an identity, the ESP proposal or a subnet: agent probe --authenticate tells which",
+			"对端接受所声明的 IKE 提议，因此问题在于密钥、标识、ESP 提议或网段：agent probe --authenticate 可进一步判断"))
+	}
+	return yes(confidence, seen...)
 }
