@@ -1,6 +1,8 @@
 package exporter
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vpnprobe/diagnosis"
@@ -31,7 +33,7 @@ var (
 
 // Describe implements [prometheus.Collector].
 func (*reportCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descDiagnosis, descChanged, descReport, descMTU, descMTUTime, descMode, descBlind} {
+	for _, d := range slices.Concat(ladderDescs, []*prometheus.Desc{descDiagnosis, descChanged, descReport, descMTU, descMTUTime, descMode, descBlind}) {
 		ch <- d
 	}
 }
@@ -54,8 +56,9 @@ func (p *peer) collect(gauge func(d *prometheus.Desc, value float64, labels ...s
 	var reported float64
 	if p.report != nil {
 		reported = unixSeconds(p.report.Time)
-		if p.report.Snapshot != nil {
-			capture = p.report.Snapshot.Capture
+		if s := p.report.Snapshot; s != nil {
+			capture = s.Capture
+			collectLadder(&s.Ladder, gauge)
 		}
 	}
 	gauge(descReport, reported)

@@ -319,13 +319,67 @@ func TestReloadMetrics(t *testing.T) {
 	}
 }
 
+// TestLadderAddsUp: every request of the ladder is counted once by its step
+// and once by what became of it, and an answer to an earlier run not again.
+func TestLadderAddsUp(t *testing.T) {
+	sums := map[string]float64{}
+	for _, f := range gather(t, everything(t)) {
+		for _, m := range f.GetMetric() {
+			sums[strings.TrimPrefix(f.GetName(), "vpnprobe_ike_ladder_")] += m.GetCounter().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{"runs_total": 1, "requests_total": 13, "exchanges_total": 5, "answers_total": 5, "skipped_total": 3} {
+		if sums[name] != want {
+			t.Errorf("%s = %v, want %v", name, sums[name], want)
+		}
+	}
+}
+
+// TestLadderVerdicts: what a ladder did not find has no series.
+func TestLadderVerdicts(t *testing.T) {
+	declared := func(f evidence.Fact) evidence.Ladder { return evidence.Ladder{V2: evidence.IKEOffers{Declared: f}} }
+	for name, c := range map[string]struct {
+		ladder evidence.Ladder
+		want   map[string]string
+	}{
+		"never ran": {evidence.Ladder{}, map[string]string{}},
+		"accepted": {declared(evidence.Yes), map[string]string{
+			`accepts_declared{peer="cloud",version="ikev2"}`: "1",
+			`mismatch{attribute="encryption",peer="cloud"}`:  "0", `mismatch{attribute="integrity",peer="cloud"}`: "0",
+			`mismatch{attribute="prf",peer="cloud"}`: "0", `mismatch{attribute="group",peer="cloud"}`: "0",
+		}},
+		"refused, attribute not known": {declared(evidence.No), map[string]string{`accepts_declared{peer="cloud",version="ikev2"}`: "0"}},
+		"connects":                     {evidence.Ladder{TCP: evidence.IKEOverTCP{Connected: evidence.Yes}}, map[string]string{}},
+		"over TCP":                     {evidence.Ladder{TCP: evidence.IKEOverTCP{Connected: evidence.Yes, Answered: evidence.Yes}}, map[string]string{`tcp_up{peer="cloud"}`: "1"}},
+	} {
+		e := newTest(t, "cloud")
+		r := report("cloud", start, finding(diagnosis.OK, diagnosis.Info, diagnosis.Cause))
+		r.Snapshot.Ladder = c.ladder
+		e.Publish(r)
+		got := map[string]string{}
+		for series, value := range values(t, e) {
+			for _, gauge := range []string{"ladder_timestamp", "accepts", "mismatch", "nat", "tcp_up"} {
+				if short := strings.TrimPrefix(series, "vpnprobe_ike_"); strings.HasPrefix(short, gauge) {
+					got[short] = value
+				}
+			}
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 // TestSampleBudget holds the text form to 60 samples per peer and role, per
-// IKE port, and for what belongs to the peer as a whole.
+// IKE port, for the probe ladder, and for what belongs to the peer as a whole.
 func TestSampleBudget(t *testing.T) {
 	const budget = 60
 	count := map[string]int{}
 	for name := range values(t, everything(t)) {
 		group := "the peer"
+		if strings.HasPrefix(name, "vpnprobe_ike_") {
+			group = "the ladder"
+		}
 		for _, label := range []string{`role="gateway"`, `role="reference"`, `role="inner"`, `port="500"`, `port="4500"`} {
 			if strings.Contains(name, label) {
 				group = label
@@ -335,8 +389,8 @@ func TestSampleBudget(t *testing.T) {
 			count[group]++
 		}
 	}
-	if len(count) != 6 {
-		t.Errorf("%d groups, want 6: %v", len(count), count)
+	if len(count) != 7 {
+		t.Errorf("%d groups, want 7: %v", len(count), count)
 	}
 	for group, n := range count {
 		if n > budget {

@@ -57,7 +57,35 @@ func report(peer string, at time.Time, findings ...diagnosis.Finding) *diagnosis
 				{Role: evidence.Reference},
 			},
 			Capture: evidence.Capture{Mode: evidence.CaptureRing, Blind: evidence.No},
+			Ladder:  ladder(at),
 		},
+	}
+}
+
+// ladder is a peer behind a NAT that takes another group than the declared one.
+func ladder(at time.Time) evidence.Ladder {
+	init := evidence.IKEExchange{Step: evidence.StepInit, Port: 500, Sent: at.Add(-34 * time.Second), Requests: 1, Outcome: evidence.IKEAnswered, Answer: evidence.AnswerAccepted}
+	reused := init
+	reused.Reused = true
+	return evidence.Ladder{
+		Time: evidence.Some(at.Add(-34 * time.Second)),
+		Exchanges: []evidence.IKEExchange{
+			{Step: evidence.StepDeclared, Port: 500, Requests: 2, Outcome: evidence.IKEAnswered, Answer: evidence.AnswerNoProposal},
+			{Step: evidence.StepWide, Port: 500, Requests: 1, Outcome: evidence.IKEAnswered, Answer: evidence.AnswerWrongGroup},
+			{Step: evidence.StepBisect, Port: 500, Requests: 3, Outcome: evidence.IKESilent},
+			{Step: evidence.StepVersion, Port: 4500, Outcome: evidence.IKEAnswered, Answer: "never heard of"},
+			init, reused,
+		},
+		Skipped: []evidence.SkippedStep{{Step: evidence.StepMain, Reason: evidence.SkipBudget}, {Step: evidence.StepMainWide, Reason: evidence.SkipBudget}},
+		V2:      evidence.IKEOffers{Answers: evidence.Yes, Accepts: evidence.Yes, Declared: evidence.No},
+		Main:    evidence.IKEOffers{Answers: evidence.No, Accepts: evidence.No, Declared: evidence.No},
+		Mismatches: []evidence.Mismatch{
+			{Attribute: evidence.Group, Declared: []string{"modp1024"}, Accepts: []string{"modp2048"}},
+		},
+		Cookie:   true,
+		Features: evidence.IKEFeatures{Implementation: "strongSwan", NATHere: evidence.Yes, NATThere: evidence.No},
+		Large:    []evidence.LargeIKE{{Port: 4500, SmallSent: 3, SmallAnswered: 3, LargeSent: 3, LargeAnswered: 1}},
+		TCP:      evidence.IKEOverTCP{Connected: evidence.No},
 	}
 }
 
@@ -92,6 +120,11 @@ func everything(t *testing.T) *Exporter {
 	} {
 		e.ObserveIKE("cloud", r)
 	}
+	e.ObserveIKE("cloud", evidence.IKEResult{Port: 500, Requests: 3, Outcome: evidence.IKEAnswered, Notify: "NO-PROPOSAL-CHOSEN", RTT: rtt})
+	e.ObserveLadder("cloud", ladder(start))
+	e.ObserveLadder("cloud", evidence.Ladder{Skipped: []evidence.SkippedStep{{Step: evidence.StepInit, Reason: evidence.SkipNoState}}}) // never began
+	e.ObserveAuth("cloud", evidence.IKEAuth{Stage: evidence.StageChild, Notify: "TS_UNACCEPTABLE"})
+	e.ObserveAuth("cloud", evidence.IKEAuth{Skipped: "the tunnel is up"})
 	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.Yes, RTT: rtt})
 	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.No, Refused: true, RTT: rtt})
 	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.No})

@@ -55,6 +55,8 @@ type metrics struct {
 	ikeErrors, ikeSendErrors                                *prometheus.CounterVec // and reason
 	ikeRTT                                                  *prometheus.HistogramVec
 
+	ladder ladderVecs
+
 	// by peer
 	tcpAttempts, tcpConnected, tcpRefused, tcpUnanswered *prometheus.CounterVec
 	tcpRTT                                               *prometheus.HistogramVec
@@ -84,6 +86,7 @@ func newMetrics(version string) *metrics {
 	m.transitions = m.counter("diagnosis_transitions_total", "Changes of the peer's diagnosis since its first report.", "peer")
 	m.addICMP()
 	m.addIKE()
+	m.addLadder()
 	m.addTCP()
 	m.receive = m.wire("receive", "from the peer")
 	m.transmit = m.wire("transmit", "to the peer")

@@ -69,6 +69,7 @@ type peerView struct {
 	Paths                                          []pathView
 	Findings                                       []findingView
 	Folded                                         string // labels of what the cause explains
+	IKE                                            string // what the peer makes of a negotiation
 	Link, JSON                                     string
 	rank                                           int
 }
@@ -169,6 +170,9 @@ func viewPeer(s summary, lang string, w words, now time.Time) peerView {
 	if age > staleAfter { // it tells what was, not what is
 		p.Tone, p.rank, p.State = "unknown", rankUnknown, w.Stale
 		p.Stale = p.Age
+	}
+	if snapshot := s.report.Snapshot; snapshot != nil {
+		p.IKE = strings.Join(w.negotiation(snapshot, now), " · ")
 	}
 	p.Paths = []pathView{w.path(w.Underlay, s.Underlay), w.path(w.Inner, s.Inner)}
 	var folded []string

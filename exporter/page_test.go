@@ -79,6 +79,7 @@ func TestPageOrderAndDetails(t *testing.T) {
 	for _, want := range []string{
 		"1 CRITICAL, 1 WARNING, 3 UNKNOWN, 2 OK", "STALE", "CRITICAL · peer_firewall_drops_ike", "1 d 2 h", "10 % loss", "12 ms", "MTU 1400", "no reply",
 		"Then run the probe again.", "Explained by the above: natt_blocked, inner_unreachable", `<p class="stale">reported 1 h ago</p>`, `http-equiv="refresh"`, "1.23 s",
+		"IKEv2 refuses the declared proposal, accepts another · IKEv1 main mode refuses every common algorithm from our address · group: modp1024 → modp2048 · asks for a cookie · strongSwan · NAT on our side · asked 38 s ago",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
@@ -93,7 +94,7 @@ func TestPageQueries(t *testing.T) {
 		t.Errorf("one peer, paused:\n%s", one)
 	}
 	zh := page(t, e, "?lang=zh").Body.String()
-	for _, want := range []string{`<html lang="zh">`, "网关可以 ping 通", "严重", "然后重新探测。", "丢包 10 %"} {
+	for _, want := range []string{`<html lang="zh">`, "网关可以 ping 通", "严重", "然后重新探测。", "丢包 10 %", "IKEv2 拒绝所声明的提议，接受其他提议 · "} {
 		if !strings.Contains(zh, want) {
 			t.Errorf("the Chinese page lacks %q", want)
 		}

@@ -19,6 +19,7 @@ type peer struct {
 	ike  map[uint16]*ikeSeries
 	tcp  *tcpSeries
 
+	ladder              ladderSeries
 	capture             captureSeries
 	tunnelIn, tunnelOut trafficSeries
 	transitions         prometheus.Counter
@@ -46,6 +47,7 @@ func newPeer(m *metrics, name string, now time.Time) *peer {
 		mtus:    map[evidence.Role]provenMTU{},
 	}
 	p.transitions = m.transitions.WithLabelValues(p.label)
+	p.ladder = newLadderSeries(m, p.label)
 	p.capture = newCaptureSeries(m, p.label)
 	p.tunnelIn = m.tunnelIn.of(p.label)
 	p.tunnelOut = m.tunnelOut.of(p.label)

@@ -149,6 +149,7 @@ type ikeSeries struct {
 	heartbeats, requests, timeouts, unsolicited prometheus.Counter
 	responses, errors, sendErrors               reasons
 	rtt                                         prometheus.Observer
+	small, large                                sizeSeries
 }
 
 func newIKESeries(m *metrics, peer string, port uint16) *ikeSeries {
@@ -162,6 +163,8 @@ func newIKESeries(m *metrics, peer string, port uint16) *ikeSeries {
 		errors:      newReasons(m.ikeErrors, ikeErrors, labels...),
 		sendErrors:  newReasons(m.ikeSendErrors, sendReasons, labels...),
 		rtt:         m.ikeRTT.WithLabelValues(labels...),
+		small:       newSizeSeries(m, labels, "small"),
+		large:       newSizeSeries(m, labels, "large"),
 	}
 }
 
@@ -186,12 +189,13 @@ func (s *ikeSeries) observe(r evidence.IKEResult) {
 	s.heartbeats.Inc()
 }
 
-// ikeCode turns a notify, by its name in RFC 7296, into the value of a label.
+// ikeCode turns a notify, by its name in RFC 7296 or RFC 2408, into the value
+// of a label.
 func ikeCode(notify string) string {
 	if notify == "" {
 		return "no_notify"
 	}
-	return strings.ToLower(notify)
+	return strings.ReplaceAll(strings.ToLower(notify), "-", "_")
 }
 
 // tcpSeries counts connection attempts to ports of inner hosts.

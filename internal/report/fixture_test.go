@@ -115,6 +115,18 @@ func healthy() *diagnosis.Report {
 		Port: 4500, Sent: now, Request: evidence.VersionProbe, Requests: 1, Outcome: evidence.IKEAnswered,
 		Notify: "INVALID_MAJOR_VERSION", Version: "2.0", RTT: evidence.Some(ms(11.9)),
 	}}}}
+	yes := evidence.IKEOffers{Answers: evidence.Yes, Accepts: evidence.Yes, Declared: evidence.Yes}
+	s.Ladder = evidence.Ladder{
+		Time: evidence.Some(now.Add(-8 * time.Second)), Local: evidence.Some(addr("203.0.113.2")),
+		V2: yes, Main: evidence.IKEOffers{Answers: evidence.No}, Aggressive: evidence.IKEOffers{Answers: evidence.No},
+		Exchanges: []evidence.IKEExchange{{
+			Step: evidence.StepInit, Port: 500, Sent: now.Add(-34 * time.Second), Requests: 1, Outcome: evidence.IKEAnswered,
+			Answer: evidence.AnswerAccepted, Chosen: "aes256-sha256-modp2048", Reused: true,
+		}},
+		Features: evidence.IKEFeatures{Implementation: "strongSwan", Fragmentation: evidence.Yes, Childless: evidence.Yes, NATHere: evidence.No, NATThere: evidence.No},
+		Large:    []evidence.LargeIKE{{Port: 500, SmallSent: 3, SmallAnswered: 3, LargeSent: 3, LargeAnswered: 3}, {Port: 4500, SmallSent: 3, SmallAnswered: 3, LargeSent: 3, LargeAnswered: 3}},
+		TCP:      evidence.IKEOverTCP{Connected: evidence.No, Reason: "refused"},
+	}
 	s.TCP = []evidence.TCPResult{{Target: netip.MustParseAddrPort("10.2.0.10:443"), Sent: now, Connected: evidence.Yes, RTT: evidence.Some(ms(13))}}
 	s.Hop = evidence.InnerHop{Sent: 3, Answered: 3, Offender: evidence.Some(addr("10.2.0.1"))}
 	s.Host.Tunnel.In = evidence.Traffic{Packets: 20, Bytes: 1_968_000}
@@ -125,6 +137,98 @@ func healthy() *diagnosis.Report {
 		Label: diagnosis.OK, Severity: diagnosis.Info, Confidence: diagnosis.Certain, Role: diagnosis.Cause,
 		Evidence: []diagnosis.Text{both("20 packets were decrypted in the last 10 s", "最近 10 秒解密了 20 个报文")},
 	}}
+	return r
+}
+
+// mismatched is a peer that takes another proposal than the declared one, and
+// whose negotiation was asked for in every way.
+func mismatched() *diagnosis.Report {
+	r := healthy()
+	s := *r.Snapshot
+	s.Declared.IKEVersion, s.Declared.IKEMode, s.Declared.ESPMode = 1, "main", "tunnel"
+	s.Declared.IKEProposals, s.Declared.ESPProposals = []string{"aes256-sha256-modp1024"}, []string{"aes256-sha256"}
+	s.Declared.LocalID, s.Declared.RemoteID = "branch.example.net", "cloud.example.net"
+	s.IKE = []evidence.IKEPort{{Port: 500, Results: []evidence.IKEResult{{
+		Port: 500, Sent: now, Request: evidence.ProposalProbeV1, Requests: 3, Outcome: evidence.IKEAnswered, Notify: "NO-PROPOSAL-CHOSEN", Version: "1.0",
+	}}}}
+	refused := evidence.IKEOffers{Answers: evidence.Yes, Accepts: evidence.Yes, Declared: evidence.No}
+	until := evidence.Some(now.Add(26 * time.Second))
+	exchange := func(step evidence.LadderStep, offer string) evidence.IKEExchange {
+		return evidence.IKEExchange{Step: step, Port: 500, Offer: offer, Bytes: 372, Sent: now.Add(-7 * time.Second), Requests: 1, Outcome: evidence.IKEAnswered, Version: "2.0", RTT: evidence.Some(ms(12))}
+	}
+	declared := exchange(evidence.StepDeclared, "aes256-sha256-modp1024")
+	declared.Answer, declared.Notify = evidence.AnswerNoProposal, "NO_PROPOSAL_CHOSEN"
+	wide := exchange(evidence.StepWide, "aes256-aes128-sha256-sha1-modp2048-modp1024")
+	wide.Answer, wide.Notify, wide.Group = evidence.AnswerWrongGroup, "INVALID_KE_PAYLOAD", "modp2048"
+	mainWide := exchange(evidence.StepMainWide, "aes256-aes128-sha256-sha1-modp2048-modp1024")
+	mainWide.Answer, mainWide.Version, mainWide.Chosen, mainWide.Reused = evidence.AnswerAccepted, "1.0", "aes256-sha256-modp2048", true
+	mainWide.Sent = now.Add(-34 * time.Second)
+	large := exchange(evidence.StepLarge, "")
+	large.Port, large.Outcome, large.Requests = 4500, evidence.IKESilent, 3
+	filtered := exchange(evidence.StepAggressive, "")
+	filtered.Outcome, filtered.Send = evidence.IKESendError, evidence.NoBuffer
+	filtered.ICMP = &evidence.ICMPError{Reason: evidence.AdminProhibited, Type: 3, Code: 13, Offender: evidence.Some(addr("203.0.113.9"))}
+	s.Ladder = evidence.Ladder{
+		Time: evidence.Some(now.Add(-8 * time.Second)), Local: evidence.Some(addr("203.0.113.2")),
+		Exchanges: []evidence.IKEExchange{declared, wide, mainWide, large, filtered},
+		Skipped: []evidence.SkippedStep{
+			{Step: evidence.StepInit, Reason: evidence.SkipBudget, Until: until},
+			{Step: evidence.StepAggressive, Reason: evidence.SkipBudget, Until: until},
+			{Step: evidence.StepAggressive, Reason: evidence.SkipBudget, Until: until},
+			{Step: evidence.StepBisect, Reason: evidence.SkipTime, Detail: "prf"},
+		},
+		V2: refused, Main: refused, Aggressive: evidence.IKEOffers{Answers: evidence.No},
+		Mismatches: []evidence.Mismatch{
+			{Attribute: evidence.Group, Declared: []string{"modp1024"}, Accepts: []string{"modp2048", "ecp256"}},
+			{Attribute: evidence.PRF, Declared: []string{"prfsha256"}},
+		},
+		Cookie: true,
+		Features: evidence.IKEFeatures{
+			VendorIDs: []string{"XAUTH", "0102030405060708"}, Implementation: "libreswan", Fragmentation: evidence.No, Childless: evidence.No,
+			Redirect: "192.0.2.7", NATHere: evidence.Yes, NATThere: evidence.Yes,
+		},
+		Large: []evidence.LargeIKE{
+			{Port: 500, SmallBytes: 400, SmallSent: 3, SmallAnswered: 3, LargeBytes: 2000, LargeSent: 3, LargeAnswered: 3},
+			{Port: 4500, SmallBytes: 404, SmallSent: 3, SmallAnswered: 3, LargeBytes: 2004, LargeSent: 3},
+		},
+		TCP:        evidence.IKEOverTCP{Connected: evidence.Yes, Answered: evidence.No, Reason: "closed by the peer"},
+		CannotLook: "the ladder was interrupted",
+	}
+	s.Auth = evidence.IKEAuth{
+		Time: evidence.Some(now.Add(-3 * time.Second)), By: evidence.ByStrongSwan, Stage: evidence.StageChild, Notify: "TS_UNACCEPTABLE",
+		RemoteID: "gw.example.net", RemoteIDOther: evidence.Yes, Authenticated: evidence.Yes,
+		OtherMode: evidence.Yes, OtherESP: evidence.Yes, OtherPFS: evidence.Yes, OtherSelectors: evidence.Yes,
+		ESPChosen: "aes256-sha256", PFSGroup: "modp2048", Rekey: evidence.No, Narrowed: evidence.Yes, Selectors: "10.1.0.0/25 === 10.2.0.0/24", Deleted: evidence.Yes,
+		Said: []string{
+			"initiating IKE_SA cloud[1] to 198.51.100.2", "established CHILD_SA failed", "IKE_SA cloud[1] established",
+			"authentication of 'gw.example.net' with pre-shared key successful", "received TS_UNACCEPTABLE notify, no CHILD_SA built", "closing IKE_SA",
+		},
+		CannotLook: "the kernel's SAs are unreadable",
+	}
+	r.Snapshot = &s
+	r.Summary = both("The peer refuses the declared Diffie-Hellman group.", "对端拒绝所声明的 DH 组。")
+	r.Findings = []diagnosis.Finding{{
+		Label: "ike_dh_mismatch", Severity: diagnosis.Critical, Confidence: diagnosis.Certain, Role: diagnosis.Cause,
+		Evidence: []diagnosis.Text{both("group: modp1024 declared, the peer accepts modp2048", "DH 组：声明 modp1024，对端接受 modp2048")},
+		Remedy:   both("Declare modp2048 on both ends.", "在两端声明 modp2048。"),
+	}}
+	return r
+}
+
+// undone is a negotiation that the agent itself made and completed.
+func undone() *diagnosis.Report {
+	r := healthy()
+	s := *r.Snapshot
+	s.Ladder = evidence.Ladder{
+		Time: evidence.Some(now), V2: evidence.IKEOffers{Answers: evidence.Yes, Accepts: evidence.No, Declared: evidence.No},
+		Skipped: []evidence.SkippedStep{{Step: evidence.StepInit, Reason: evidence.SkipNegotiating}, {Step: evidence.StepLarge, Reason: evidence.SkipCookie}},
+		TCP:     evidence.IKEOverTCP{Connected: evidence.Yes, Answered: evidence.Yes},
+	}
+	s.Auth = evidence.IKEAuth{
+		Time: evidence.Some(now), By: evidence.ByAgent, Stage: evidence.StageComplete, Authenticated: evidence.Yes,
+		ESPChosen: "aes256-sha256", Rekey: evidence.Yes, Deleted: evidence.No,
+	}
+	r.Snapshot = &s
 	return r
 }
 
@@ -171,6 +275,18 @@ func hostile() *diagnosis.Report {
 		Role: evil, Target: addr("fe80::1%" + "eth\x1b[0m"), Sent: 1, SendErrors: map[evidence.SendReason]int{evil: 1},
 		ICMPErrors: []evidence.CountedICMPError{{ICMPError: evidence.ICMPError{Reason: evil}}}, CannotLook: evil,
 	}}
+	s.Ladder = evidence.Ladder{
+		Exchanges:  []evidence.IKEExchange{{Step: evidence.StepInit, Answer: evil, Chosen: evil, Notify: evil}},
+		Skipped:    []evidence.SkippedStep{{Step: evil, Reason: evil, Detail: evil}},
+		V2:         evidence.IKEOffers{Declared: evidence.Yes},
+		Mismatches: []evidence.Mismatch{{Attribute: evil, Declared: []string{evil}, Accepts: []string{evil}}},
+		Features:   evidence.IKEFeatures{VendorIDs: []string{evil}, Implementation: evil, Redirect: evil},
+		CannotLook: evil,
+	}
+	s.Auth = evidence.IKEAuth{
+		By: evil, Stage: evidence.StageChild, Notify: evil, RemoteID: evil, PFSGroup: evil, Narrowed: evidence.Yes, Selectors: evil,
+		Said: []string{evil}, CannotLook: evil,
+	}
 	r.Snapshot = &s
 	return r
 }

@@ -71,7 +71,8 @@ func TestJSONMatchesSchema(t *testing.T) {
 	missing.Snapshot = nil
 	schema := compileSchema(t, true)
 	for name, r := range map[string]*diagnosis.Report{
-		"filtered": filtered(), "healthy": healthy(), "blind": blind(), "all unknown": none, "no snapshot": missing,
+		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "blind": blind(),
+		"all unknown": none, "no snapshot": missing,
 	} {
 		for _, lang := range []string{"en", "zh"} {
 			b, err := JSON(r, lang)

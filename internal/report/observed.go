@@ -27,6 +27,7 @@ func (t *text) observations(r *diagnosis.Report) {
 	for _, p := range s.IKE {
 		add(fmt.Sprintf("IKE %d", p.Port), t.ike(p))
 	}
+	t.negotiation(s, add)
 	for _, m := range s.MTUs {
 		add(t.say("path MTU", "路径 MTU"), t.mtu(m))
 	}
@@ -372,6 +373,8 @@ func (t *text) unseen(s *evidence.Snapshot) []string {
 	for _, p := range s.IKE {
 		add(fmt.Sprintf("IKE %d", p.Port), p.CannotLook)
 	}
+	add(t.say("IKE negotiation", "IKE 协商"), s.Ladder.CannotLook)
+	add(t.say("IKE authentication", "IKE 认证"), s.Auth.CannotLook)
 	for _, m := range s.MTUs {
 		add(t.say("path MTU", "路径 MTU"), m.CannotLook)
 	}

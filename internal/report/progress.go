@@ -78,6 +78,22 @@ func (p *Progress) ObserveTCP(_ string, r evidence.TCPResult) {
 	p.update(func() { p.last = fmt.Sprintf("TCP %d %s", r.Target.Port(), p.text.tcp(r)) })
 }
 
+// ObserveLadder shows what the peer makes of the declared IKE version, or of
+// IKEv2.
+func (p *Progress) ObserveLadder(_ string, l evidence.Ladder) {
+	p.update(func() {
+		p.last = "IKEv2 " + p.text.offers(l.V2, "")
+		if !l.V2.Answers.Known() || l.V2.Answers == evidence.No && l.Main.Answers == evidence.Yes {
+			p.last = "IKEv1 " + p.text.offersV1(&l)
+		}
+	})
+}
+
+// ObserveAuth shows how an authenticated negotiation ended.
+func (p *Progress) ObserveAuth(_ string, a evidence.IKEAuth) {
+	p.update(func() { p.last = p.text.auth(&a, time.Now()) })
+}
+
 // Done removes the line. Nothing is shown afterwards.
 func (p *Progress) Done() {
 	if p == nil {

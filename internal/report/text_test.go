@@ -25,7 +25,7 @@ func render(t *testing.T, r *diagnosis.Report, o Options) string {
 
 func TestTextGolden(t *testing.T) {
 	for name, r := range map[string]*diagnosis.Report{
-		"filtered": filtered(), "healthy": healthy(), "blind": blind(), "hostile": hostile(),
+		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "blind": blind(), "hostile": hostile(),
 	} {
 		for _, lang := range []string{"en", "zh"} {
 			golden(t, name+"."+lang+".txt", []byte(render(t, r, Options{Lang: lang})))
@@ -157,6 +157,8 @@ func TestProgress(t *testing.T) {
 	p.Observe("cloud", evidence.EchoResult{Outcome: evidence.EchoReply, Target: addr("198.51.100.2"), RTT: 12 * time.Millisecond})
 	p.Observe("cloud", evidence.EchoResult{Late: true}) // no request: not counted
 	p.ObserveIKE("cloud", evidence.IKEResult{Port: 500, Outcome: evidence.IKEAnswered, Notify: "X\x1b[0m"})
+	p.ObserveLadder("cloud", evidence.Ladder{Main: evidence.IKEOffers{Answers: evidence.Yes}})
+	p.ObserveAuth("cloud", evidence.IKEAuth{By: evidence.ByAgent, Stage: evidence.StageAuth, Notify: "X\x1b[0m"})
 	p.Done()
 	p.ObserveTCP("cloud", evidence.TCPResult{})
 	out := b.String()
