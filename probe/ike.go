@@ -33,13 +33,16 @@ type IKEConfig struct {
 	Source netip.Addr
 	// Interface binds the probe to an interface; "" does not.
 	Interface string
+	// Version is the IKE version that the peer is declared to speak, 1 or 2; 0
+	// when none is. It decides which requests are tried, and in which order.
+	Version int
 	// Timeout is how long to wait for the answer to each request; 0 means
-	// [DefaultIKETimeout]. A heartbeat sends three requests at most.
+	// [DefaultIKETimeout]. A heartbeat sends four requests at most.
 	Timeout time.Duration
 }
 
 // IKE asks one UDP port of one peer whether an IKE responder answers there,
-// without leaving state at the peer (docs/ike-heartbeat.md).
+// without leaving state at the peer (docs/ike-probing.md).
 type IKE struct {
 	cfg  IKEConfig
 	dial func() (ikeConn, error)
@@ -53,6 +56,10 @@ type IKE struct {
 	// prefer is the request that the peer answered last.
 	prefer evidence.IKERequest
 	recent recentSPIs
+	// refused is the SPI of every request of the kind that nobody accepts:
+	// OpenIKED 7.2 remembers one that it refused for minutes, and forgets it
+	// when another of the same SPI comes.
+	refused ike.SPI
 }
 
 // ikeConn is the socket of a heartbeat.
@@ -89,8 +96,23 @@ func OpenIKE(cfg IKEConfig) (*IKE, error) {
 }
 
 func newIKE(cfg IKEConfig, dial func() (ikeConn, error)) *IKE {
-	return &IKE{cfg: cfg, dial: dial, prefer: evidence.VersionProbe}
+	return &IKE{cfg: cfg, dial: dial, prefer: requestsFor(cfg.Version)[0], refused: newSPI()}
 }
+
+// requestsFor returns the requests that a peer of a declared version may
+// answer, the likeliest first.
+func requestsFor(version int) []evidence.IKERequest {
+	switch version {
+	case 1:
+		return []evidence.IKERequest{evidence.ProposalProbeV1, evidence.VersionProbe, evidence.ProposalProbe}
+	case 2:
+		return []evidence.IKERequest{evidence.VersionProbe, evidence.ProposalProbe}
+	}
+	// A responder that speaks nothing but IKEv1 may ignore the others.
+	return []evidence.IKERequest{evidence.VersionProbe, evidence.ProposalProbe, evidence.ProposalProbeV1}
+}
+
+func (k *IKE) port() ikePort { return ikePort{k.cfg.Target, k.cfg.Port} }
 
 // deviceMissing reports whether a send failed for lack of what the socket is
 // bound to, in which case a new socket may do better than the old.
@@ -129,9 +151,9 @@ func (k *IKE) Close() error {
 	return err
 }
 
-// Heartbeat sends one request and, on silence, two more: the same again, and
-// the other kind. It starts with the kind that the peer answered last, so an
-// answering peer gets one datagram. A peer that answers COOKIE is alive; the
+// Heartbeat sends one request and, on silence, the same again and then the
+// other kinds, once each. It starts with the kind that the peer answered last,
+// so an answering peer gets one datagram. A peer that answers COOKIE is alive; the
 // cookie is not returned.
 //
 // The error is not nil when it was not possible to look: ctx ended, or the
@@ -192,11 +214,13 @@ func (h *heartbeat) run(ctx context.Context) error {
 			h.ike.recent.add(s.spi)
 		}
 	}()
-	first, second := evidence.VersionProbe, evidence.ProposalProbe
-	if h.ike.prefer == second {
-		first, second = second, first
+	tries := []evidence.IKERequest{h.ike.prefer, h.ike.prefer}
+	for _, kind := range requestsFor(h.ike.cfg.Version) {
+		if kind != h.ike.prefer {
+			tries = append(tries, kind)
+		}
 	}
-	for _, kind := range []evidence.IKERequest{first, first, second} {
+	for _, kind := range tries {
 		if h.send(kind); h.result.Outcome != "" {
 			return nil
 		}
@@ -211,16 +235,16 @@ func (h *heartbeat) run(ctx context.Context) error {
 	return nil
 }
 
-// send sends a request under an SPI of its own, so that each answer tells
-// which request it is to, and no round-trip time is taken from the wrong one.
+// send sends a request under an SPI of its own, but for one kind, so that each
+// answer tells which request it is to, and no round-trip time is taken from
+// the wrong one.
 func (h *heartbeat) send(kind evidence.IKERequest) {
 	k := h.ike
 	spi := newSPI()
-	k.buf = k.buf[:0]
-	if k.cfg.Port == portNATT {
-		k.buf = ike.AppendNonESPMarker(k.buf)
+	if kind == evidence.ProposalProbe {
+		spi = k.refused
 	}
-	k.buf = appendRequest(k.buf, kind, spi)
+	k.buf = appendRequest(k.port().appendMarker(k.buf[:0]), kind, spi, nil)
 	at := time.Now()
 	h.result.Request = kind
 	if err := k.conn.Send(k.buf, k.cfg.Target); err != nil {
@@ -260,22 +284,26 @@ func (h *heartbeat) wait(ctx context.Context) error {
 
 // receive handles a datagram.
 func (h *heartbeat) receive(ev rawconn.Event) {
-	m, ok := h.ike.parseReply(ev)
+	m, _, ok := h.ike.port().parseReply(ev)
 	if !ok {
 		h.result.Unsolicited++
 		return
 	}
 	for _, s := range h.sent {
-		if s.spi == m.SPIi {
-			h.result.Outcome = evidence.IKEAnswered
-			h.result.Request = s.kind
-			h.result.Notify = m.FirstNotify()
-			h.result.Version = m.Version.String()
-			h.result.RTT = evidence.Some(evidence.Seconds(ev.Time.Sub(s.at)))
+		if s.spi != m.SPIi {
+			continue
+		}
+		if h.result.Outcome == evidence.IKEAnswered { // to one of several: not known which
+			h.result.RTT = evidence.Opt[evidence.Seconds]{}
 			return
 		}
+		h.result.Outcome = evidence.IKEAnswered
+		h.result.Request = s.kind
+		h.result.Notify = m.FirstNotify()
+		h.result.Version = m.Version.String()
+		h.result.RTT = evidence.Some(evidence.Seconds(ev.Time.Sub(s.at)))
 	}
-	if !h.ike.recent.has(m.SPIi) { // else it is a late answer
+	if h.result.Outcome == "" && !h.ike.recent.has(m.SPIi) { // else it is a late answer
 		h.result.Unsolicited++
 	}
 }
@@ -284,16 +312,13 @@ func (h *heartbeat) receive(ev rawconn.Event) {
 // kernel has matched its ports; where it quotes enough of the datagram, the
 // SPI must be ours too.
 func (h *heartbeat) receiveError(ev rawconn.Event) {
-	e := ev.Err
-	if e.Local || (ev.From.IsValid() && !samePort(ev.From, h.ike.cfg.Target)) {
-		return
-	}
-	typ := icmpError(h.ike.cfg.Target.Addr().Is6(), e)
-	switch spi, quoted := h.ike.quotedSPI(ev.Data); {
-	case quoted && h.isCurrent(spi):
-		h.refuse(typ)
-	case !quoted, h.ike.recent.has(spi): // may be about an earlier heartbeat
-		h.late = &typ
+	e, spi, quoted, ok := h.ike.port().parseError(ev)
+	switch {
+	case !ok:
+	case quoted && h.isCurrent(spi) && spi != h.ike.refused:
+		h.refuse(e)
+	case !quoted, spi == h.ike.refused, h.ike.recent.has(spi): // may be about an earlier heartbeat
+		h.late = &e
 	}
 }
 
@@ -313,35 +338,4 @@ func (h *heartbeat) refuse(e evidence.ICMPError) {
 	if outcome := ikeOutcome(e, h.ike.cfg.Target.Addr()); outcome != "" {
 		h.result.Outcome = outcome
 	}
-}
-
-// ikeOutcome says what an ICMP error about a heartbeat to peer means; "" means
-// nothing.
-func ikeOutcome(e evidence.ICMPError, peer netip.Addr) evidence.IKEOutcome {
-	switch e.Reason {
-	case evidence.PortUnreachable:
-		if e.Offender.Or(peer).WithZone("") == peer.WithZone("") {
-			return evidence.IKERefused
-		}
-		// A hop that is not the addressee knows nothing of its ports: this is
-		// how filters reject unless told otherwise.
-		return evidence.IKEProhibited
-	case evidence.AdminProhibited:
-		return evidence.IKEProhibited
-	case evidence.NetUnreachable, evidence.HostUnreachable, evidence.ProtUnreachable, evidence.TTLExceeded:
-		return evidence.IKEUnreachable
-	}
-	return ""
-}
-
-// icmpError turns an entry of the error queue into evidence.
-func icmpError(v6 bool, e *rawconn.Error) evidence.ICMPError {
-	out := evidence.ICMPError{Reason: icmpReason(v6, e.Type, e.Code), Type: e.Type, Code: e.Code}
-	if out.Reason == evidence.FragNeeded {
-		out.MTU = evidence.Some(e.MTU)
-	}
-	if e.Offender.IsValid() {
-		out.Offender = evidence.Some(e.Offender)
-	}
-	return out
 }

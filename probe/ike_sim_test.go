@@ -34,6 +34,16 @@ func versionReply(req ike.Message) ike.Message {
 	return notifyReply(req, ike.Informational, ike.InvalidMajorVersion)
 }
 
+// refusalV1 is what an IKEv1 responder answers what it does not like with.
+func refusalV1(req ike.Message, typ ike.NotifyTypeV1) ike.Message {
+	return ike.Message{
+		Header: ike.Header{
+			SPIi: req.SPIi, SPIr: ike.SPI{1}, Version: ike.V1, Exchange: ike.InformationalV1, MessageID: 0x12345678,
+		},
+		Payloads: []ike.Payload{ike.NotifyV1{DOI: ike.DOIIPsec, Protocol: ike.ProtocolIKE, Type: typ}.Payload()},
+	}
+}
+
 func replies(list ...ike.Message) []ikeReply {
 	var out []ikeReply
 	for _, m := range list {
@@ -53,10 +63,16 @@ var (
 		return replies(notifyReply(req, ike.SAInit, ike.NoProposalChosen))
 	}
 	answersProposal ikeResponder = func(req ike.Message) []ikeReply {
-		if isVersionProbe(req) {
+		if req.Version != ike.V2 {
 			return nil
 		}
 		return replies(notifyReply(req, ike.SAInit, ike.NoProposalChosen))
+	}
+	answersProposalV1 ikeResponder = func(req ike.Message) []ikeReply {
+		if req.Version != ike.V1 {
+			return nil
+		}
+		return replies(refusalV1(req, 14))
 	}
 	answersNothing ikeResponder = func(ike.Message) []ikeReply { return nil }
 )
@@ -96,24 +112,33 @@ var ikeCases = []struct {
 	{
 		"speaks IKEv1 only",
 		func(req ike.Message) []ikeReply {
-			return replies(ike.Message{
-				Header: ike.Header{
-					SPIi: req.SPIi, SPIr: ike.SPI{1}, Version: ike.V1, Exchange: ike.InformationalV1, MessageID: 0x12345678,
-				},
-				Payloads: []ike.Payload{ike.NotifyV1{DOI: 1, Protocol: ike.ProtocolIKE, Type: 5}.Payload()},
-			})
+			return replies(refusalV1(req, 5))
 		},
 		evidence.IKEResult{
 			Request: evidence.VersionProbe, Requests: 1, Outcome: evidence.IKEAnswered, Notify: "INVALID-MAJOR-VERSION", Version: "1.0",
 		},
 	},
+	{"answers IKEv1 proposals only", answersProposalV1, evidence.IKEResult{
+		Request: evidence.ProposalProbeV1, Requests: 4, Outcome: evidence.IKEAnswered, Notify: "NO-PROPOSAL-CHOSEN", Version: "1.0",
+	}},
+	{
+		"accepts any IKEv1 proposal", // which no responder does, but it is an answer
+		func(req ike.Message) []ikeReply {
+			if req.Version != ike.V1 {
+				return nil
+			}
+			req.SPIr = ike.SPI{1}
+			return replies(req)
+		},
+		evidence.IKEResult{Request: evidence.ProposalProbeV1, Requests: 4, Outcome: evidence.IKEAnswered, Version: "1.0"},
+	},
 	{"silent", answersNothing, silentAfter(0)},
-	{"another SPI", answersWith(func(m *ike.Message) { m.SPIi[3]++ }), silentAfter(3)},
-	{"not a response", answersWith(func(m *ike.Message) { m.Flags = 0 }), silentAfter(3)},
-	{"an initiator's", answersWith(func(m *ike.Message) { m.Flags |= ike.FlagInitiator }), silentAfter(3)},
-	{"another message ID", answersWith(func(m *ike.Message) { m.MessageID = 1 }), silentAfter(3)},
-	{"another version", answersWith(func(m *ike.Message) { m.Version = 0x40 }), silentAfter(3)},
-	{"reflects", func(req ike.Message) []ikeReply { return replies(req) }, silentAfter(3)},
+	{"another SPI", answersWith(func(m *ike.Message) { m.SPIi[3]++ }), silentAfter(4)},
+	{"not a response", answersWith(func(m *ike.Message) { m.Flags = 0 }), silentAfter(4)},
+	{"an initiator's", answersWith(func(m *ike.Message) { m.Flags |= ike.FlagInitiator }), silentAfter(4)},
+	{"another message ID", answersWith(func(m *ike.Message) { m.MessageID = 1 }), silentAfter(4)},
+	{"another version", answersWith(func(m *ike.Message) { m.Version = 0x40 }), silentAfter(4)},
+	{"reflects", func(req ike.Message) []ikeReply { return replies(req) }, silentAfter(4)},
 	{
 		"garbage",
 		func(req ike.Message) []ikeReply {
@@ -123,14 +148,14 @@ var ikeCases = []struct {
 				{message: m[:len(m)-1]}, {message: append(bytes.Clone(m), 0)},
 			}
 		},
-		silentAfter(15),
+		silentAfter(20),
 	},
 	{
 		"another port",
 		func(req ike.Message) []ikeReply {
 			return []ikeReply{{message: versionReply(req).Append(nil), otherPort: true}}
 		},
-		silentAfter(3),
+		silentAfter(4),
 	},
 	{
 		"garbage, then the answer",
@@ -146,7 +171,7 @@ var ikeCases = []struct {
 }
 
 func silentAfter(unsolicited int) evidence.IKEResult {
-	return evidence.IKEResult{Request: evidence.ProposalProbe, Requests: 3, Outcome: evidence.IKESilent, Unsolicited: unsolicited}
+	return evidence.IKEResult{Request: evidence.ProposalProbeV1, Requests: 4, Outcome: evidence.IKESilent, Unsolicited: unsolicited}
 }
 
 var (
@@ -158,6 +183,7 @@ var (
 type simIKE struct {
 	t       *testing.T
 	port    uint16
+	version int // declared
 	rtt     time.Duration
 	respond ikeResponder
 	// icmp is an ICMP error that each request meets instead of the peer; quote
@@ -177,7 +203,7 @@ func newSimIKE(t *testing.T, port uint16) *simIKE {
 }
 
 func (s *simIKE) open() *IKE {
-	cfg := IKEConfig{Target: netip.AddrPortFrom(simPeer, s.port), Port: s.port, Timeout: time.Second}
+	cfg := IKEConfig{Target: netip.AddrPortFrom(simPeer, s.port), Port: s.port, Version: s.version, Timeout: time.Second}
 	k := newIKE(cfg, func() (ikeConn, error) { return s, nil })
 	if err := k.open(); err != nil {
 		s.t.Fatal(err)

@@ -64,7 +64,7 @@ func TestIKEHeartbeatNoMarker(t *testing.T) {
 		sim.respond = func(req ike.Message) []ikeReply {
 			return []ikeReply{{message: versionReply(req).Append(nil), noMarker: true}}
 		}
-		if got := beat(t, sim.open()); got.Outcome != evidence.IKESilent || got.Unsolicited != 3 {
+		if got := beat(t, sim.open()); got.Outcome != evidence.IKESilent || got.Unsolicited != 4 {
 			t.Errorf("got %+v", got)
 		}
 	})
@@ -83,7 +83,7 @@ func TestIKEHeartbeatPrefers(t *testing.T) {
 			{answersAll, evidence.VersionProbe, 1},
 			{answersProposal, evidence.ProposalProbe, 3},
 			{answersProposal, evidence.ProposalProbe, 1},
-			{answersNothing, evidence.VersionProbe, 3},
+			{answersNothing, evidence.ProposalProbeV1, 4},
 			{answersProposal, evidence.ProposalProbe, 1},
 			{answersAll, evidence.ProposalProbe, 1},
 			{func(req ike.Message) []ikeReply {
@@ -93,6 +93,9 @@ func TestIKEHeartbeatPrefers(t *testing.T) {
 				return replies(versionReply(req))
 			}, evidence.VersionProbe, 3},
 			{answersAll, evidence.VersionProbe, 1},
+			{answersProposalV1, evidence.ProposalProbeV1, 4},
+			{answersProposalV1, evidence.ProposalProbeV1, 1},
+			{answersProposal, evidence.ProposalProbe, 4},
 		}
 		for i, s := range steps {
 			sim.respond = s.respond
@@ -101,6 +104,36 @@ func TestIKEHeartbeatPrefers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The declared version decides what is asked, and in which order.
+func TestIKEHeartbeatVersion(t *testing.T) {
+	version, proposal, v1 := evidence.VersionProbe, evidence.ProposalProbe, evidence.ProposalProbeV1
+	for declared, want := range map[int][]evidence.IKERequest{
+		0: {version, version, proposal, v1},
+		1: {v1, v1, version, proposal},
+		2: {version, version, proposal},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			sim := newSimIKE(t, 500)
+			sim.version, sim.respond = declared, answersNothing
+			beat(t, sim.open())
+			var got []evidence.IKERequest
+			for _, m := range sim.requests {
+				switch {
+				case isVersionProbe(m):
+					got = append(got, version)
+				case m.Version == ike.V1:
+					got = append(got, v1)
+				default:
+					got = append(got, proposal)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("version %d declared (-want +got):\n%s", declared, diff)
+			}
+		})
+	}
 }
 
 // An answer that comes after its request was given up is still that request's.
@@ -144,7 +177,7 @@ func TestIKEHeartbeatICMP(t *testing.T) {
 		{"host", icmp(3, 1, otherHost), evidence.IKEUnreachable, evidence.HostUnreachable, 1},
 		{"net", icmp(3, 0, otherHost), evidence.IKEUnreachable, evidence.NetUnreachable, 1},
 		{"loop", icmp(11, 0, otherHost), evidence.IKEUnreachable, evidence.TTLExceeded, 1},
-		{"too big means nothing", icmp(3, 4, otherHost), evidence.IKESilent, evidence.FragNeeded, 3},
+		{"too big means nothing", icmp(3, 4, otherHost), evidence.IKESilent, evidence.FragNeeded, 4},
 	}
 	for _, tt := range tests {
 		for _, quote := range []int{0, 100} {
@@ -156,7 +189,7 @@ func TestIKEHeartbeatICMP(t *testing.T) {
 					// so it does not end this one.
 					want := tt.requests
 					if quote == 0 {
-						want = 3
+						want = 4
 					}
 					got := beat(t, sim.open())
 					if got.Outcome != tt.outcome || got.Requests != want {
@@ -198,14 +231,14 @@ func TestIKEHeartbeatForeignICMP(t *testing.T) {
 func TestIKEHeartbeatLateICMP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := newSimIKE(t, 500)
-		sim.rtt = 3500 * time.Millisecond
+		sim.rtt = 4500 * time.Millisecond
 		sim.icmp = &rawconn.Error{Errno: syscall.EHOSTUNREACH, Type: 3, Code: 1, Offender: otherHost}
 		k := sim.open()
 		if got := beat(t, k); got.Outcome != evidence.IKESilent {
 			t.Fatalf("first: got %+v", got)
 		}
 		// The errors about this one are not there either when it ends.
-		if got := beat(t, k); got.Outcome != evidence.IKEUnreachable || got.ICMP == nil || got.Requests != 3 {
+		if got := beat(t, k); got.Outcome != evidence.IKEUnreachable || got.ICMP == nil || got.Requests != 4 {
 			t.Errorf("second: got %+v", got)
 		}
 		time.Sleep(10 * time.Second)
@@ -291,7 +324,7 @@ func TestIKEParseReplyRecorded(t *testing.T) {
 				t.Fatal(err)
 			}
 			k := newIKE(IKEConfig{Target: netip.AddrPortFrom(simPeer, tt.port), Port: tt.port}, nil)
-			m, ok := k.parseReply(rawconn.Event{Data: b, From: k.cfg.Target})
+			m, _, ok := k.port().parseReply(rawconn.Event{Data: b, From: k.cfg.Target})
 			if !ok || m.SPIi != tt.spi || m.FirstNotify() != tt.notify {
 				t.Errorf("got %+v, %v: want %s", m, ok, tt.notify)
 			}
@@ -299,7 +332,7 @@ func TestIKEParseReplyRecorded(t *testing.T) {
 	}
 }
 
-// The requests are what docs/ike-heartbeat.md says: they must not change
+// The requests are what docs/ike-probing.md says: they must not change
 // without thought for what they leave at a peer.
 func TestIKERequests(t *testing.T) {
 	spi := ike.SPI{1, 2, 3, 4, 5, 6, 7, 8}
@@ -307,10 +340,10 @@ func TestIKERequests(t *testing.T) {
 		1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0,
 		0, 0x30, 34, 0x08, 0, 0, 0, 0, 0, 0, 0, 28,
 	}
-	if got := appendRequest(nil, evidence.VersionProbe, spi); !bytes.Equal(got, want) {
+	if got := appendRequest(nil, evidence.VersionProbe, spi, nil); !bytes.Equal(got, want) {
 		t.Errorf("version: got % x, want % x", got, want)
 	}
-	got := appendRequest(nil, evidence.ProposalProbe, spi)
+	got := appendRequest(nil, evidence.ProposalProbe, spi, nil)
 	wantStart := []byte{
 		1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0,
 		33, 0x20, 34, 0x08, 0, 0, 0, 0, 0, 0, 0x01, 0x74,
@@ -325,4 +358,68 @@ func TestIKERequests(t *testing.T) {
 	if !bytes.HasPrefix(got, wantStart) || len(got) != 372 {
 		t.Errorf("proposal: got %d bytes % x, want 372 starting % x", len(got), got, wantStart)
 	}
+
+	wantV1 := []byte{
+		1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0,
+		1, 0x10, 2, 0, 0, 0, 0, 0, 0, 0, 0, 80,
+		0, 0, 0, 52, 0, 0, 0, 1, 0, 0, 0, 1, // SA: IPsec, identity only
+		0, 0, 0, 40, 1, 1, 0, 1, // one proposal, IKE, no SPI, one transform
+		0, 0, 0, 32, 1, 1, 0, 0,
+		0x80, 1, 0xff, 0, 0x80, 2, 0xff, 0, 0x80, 3, 0, 1, 0x80, 4, 0, 14, 0x80, 11, 0, 1, 0x80, 12, 0x70, 0x80,
+	}
+	if got := appendRequest(nil, evidence.ProposalProbeV1, spi, nil); !bytes.Equal(got, wantV1) {
+		t.Errorf("IKEv1 proposal: got % x, want % x", got, wantV1)
+	}
+}
+
+func TestNewIKERequestPadded(t *testing.T) {
+	for _, kind := range []evidence.IKERequest{evidence.VersionProbe, evidence.ProposalProbe, evidence.ProposalProbeV1} {
+		for _, size := range []int{0, 373, 600, 1972} {
+			b := NewIKERequest(kind, size)
+			small := len(appendRequest(nil, kind, ike.SPI{1}, nil))
+			h, err := ike.ParseHeader(b)
+			if err != nil || int(h.Length) != len(b) || h.SPIi.IsZero() || len(b) < size || len(b) > max(size, small)+vendorHeaderLen+vendorLen {
+				t.Errorf("%s of %d bytes: got %d bytes, %+v, %v", kind, size, len(b), h, err)
+			}
+			if kind == evidence.VersionProbe && len(b) != max(size, small) {
+				t.Errorf("version of %d bytes: got %d", size, len(b))
+			} else if _, err := ike.Parse(b); err != nil && kind != evidence.VersionProbe {
+				t.Errorf("%s of %d bytes: %v", kind, size, err)
+			}
+		}
+	}
+}
+
+// A responder that remembers what it refused is to remember one request of
+// every agent, not one of each heartbeat.
+func TestIKEHeartbeatProposalSPI(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		proposals, others := map[ike.SPI]int{}, map[ike.SPI]int{}
+		nonces := map[string]bool{}
+		sim := newSimIKE(t, 500)
+		sim.respond = func(req ike.Message) []ikeReply {
+			if req.Version != ike.V2 {
+				others[req.SPIi]++
+				return nil
+			}
+			proposals[req.SPIi]++
+			n, _ := req.First(ike.PayloadNonce)
+			nonces[string(n.Body)] = true
+			return answersProposal(req)
+		}
+		k := sim.open()
+		for range 4 {
+			if got := beat(t, k); got.Outcome != evidence.IKEAnswered || !got.RTT.Known() {
+				t.Errorf("got %+v", got)
+			}
+		}
+		if len(proposals) != 1 || len(nonces) != 4 {
+			t.Errorf("%d SPIs and %d nonces in 4 requests that are refused, want 1 and 4", len(proposals), len(nonces))
+		}
+		for spi, n := range others {
+			if n > 1 {
+				t.Errorf("SPI %x was used %d times", spi, n)
+			}
+		}
+	})
 }
