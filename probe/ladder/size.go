@@ -1,0 +1,114 @@
+package ladder
+
+import (
+	"context"
+
+	"vpnprobe/evidence"
+	"vpnprobe/internal/wire/ike"
+	"vpnprobe/probe"
+)
+
+// The sizes that are compared, in bytes of the IP packet: what any path
+// carries whole, and what none does. It is the sending kernel that fragments
+// the latter.
+const (
+	smallPacket = 600
+	largePacket = 2000
+
+	samples = 3
+)
+
+// compareSizes asks both ports for small and large requests of one kind in
+// turn, the large ones only where small ones are answered.
+func (r *run) compareSizes(ctx context.Context) {
+	if !r.answered {
+		return
+	}
+	for _, port := range []uint16{portIKE, portNATT} {
+		if !r.mayAsk(ctx, evidence.StepLarge) {
+			return
+		}
+		c := comparison{run: r, LargeIKE: evidence.LargeIKE{Port: port, SmallBytes: smallPacket, LargeBytes: largePacket}}
+		ok := c.take(ctx)
+		if c.SmallSent > 0 {
+			r.out.Large = append(r.out.Large, c.LargeIKE)
+		}
+		if !ok {
+			r.mayAsk(ctx, evidence.StepLarge) // says why
+			return
+		}
+	}
+}
+
+// comparison is one port's.
+type comparison struct {
+	*run
+	evidence.LargeIKE
+}
+
+// take returns false when ctx ended, or the peer is out of room.
+func (c *comparison) take(ctx context.Context) bool {
+	kind, ok := c.kind(ctx)
+	for range samples - 1 {
+		if !ok || c.SmallAnswered == 0 {
+			return ok
+		}
+		if ok = c.sample(ctx, kind, largePacket); ok {
+			ok = c.sample(ctx, kind, smallPacket)
+		}
+	}
+	return ok && c.sample(ctx, kind, largePacket)
+}
+
+// kind returns a kind of request that is answered on the port, after one small
+// request of it. It returns the last kind when none is.
+func (c *comparison) kind(ctx context.Context) (evidence.IKERequest, bool) {
+	kinds := []evidence.IKERequest{evidence.VersionProbe}
+	if c.out.V2.Answers == evidence.Yes {
+		kinds = append(kinds, evidence.ProposalProbe)
+	} else if c.out.Main.Answers == evidence.Yes {
+		kinds = append(kinds, evidence.ProposalProbeV1)
+	}
+	for _, kind := range kinds {
+		c.SmallSent = 0
+		if !c.sample(ctx, kind, smallPacket) {
+			return kind, false
+		}
+		if c.SmallAnswered > 0 {
+			return kind, true
+		}
+	}
+	return kinds[len(kinds)-1], true
+}
+
+// sample sends one request in a packet of a size.
+func (c *comparison) sample(ctx context.Context, kind evidence.IKERequest, size int) bool {
+	const udp, v4, v6, marker = 8, 20, 40, 4
+	headers := v4 + udp
+	if c.cfg.Target.Is6() {
+		headers = v6 + udp
+	}
+	if c.Port == portNATT {
+		headers += marker
+	}
+	ex, raw, err := c.paced(ctx, c.Port, probe.NewIKERequest(kind, size-headers), c.cfg.Timeout/2)
+	if err != nil {
+		return false
+	}
+	answered := 0
+	if ex.Outcome == evidence.IKEAnswered {
+		answered = 1
+	}
+	if size == largePacket {
+		c.LargeSent += ex.Requests
+		c.LargeAnswered += answered
+	} else {
+		c.SmallSent += ex.Requests
+		c.SmallAnswered += answered
+	}
+	if m, err := ike.Parse(raw); err == nil && m.FirstNotify() == ike.Cookie.String() {
+		c.out.Cookie, c.halted = true, evidence.SkipCookie
+		return false
+	}
+	return true
+}
