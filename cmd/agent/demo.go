@@ -60,7 +60,7 @@ func runDemo(ctx context.Context, stdout, stderr io.Writer, listen string) error
 		cfg.Peers = append(cfg.Peers, cfg.NewPeer(g.Name, g.Address.String()))
 	}
 	cfg.Log.Level = 8 // errors only: the page is what is to be seen
-	env := agent.Env{Host: hoststate.New(), Log: logger(stderr, cfg.Log), IKEPorts: demo.Ports}
+	env := agent.Env{Host: hoststate.New(), Log: logger(stderr, cfg.Log), IKEPorts: demo.Ports, BudgetErr: "this is a demonstration"}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return demo.Play(ctx, gateways, demoTurn) })
 	group.Go(func() error {
@@ -84,7 +84,7 @@ func showDemo(ctx context.Context, w io.Writer, cfg *config.Config, env agent.En
 	reports := make([]*diagnosis.Report, len(cfg.Peers))
 	var wg sync.WaitGroup
 	for i, p := range cfg.Peers {
-		wg.Go(func() { reports[i] = agent.Probe(ctx, cfg, p, demoLook, env, nil) })
+		wg.Go(func() { reports[i] = agent.Probe(ctx, cfg, p, demoLook, nil, env, nil) })
 	}
 	wg.Wait()
 	for _, r := range reports {

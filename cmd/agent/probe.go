@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 	"vpnprobe/evidence"
 	"vpnprobe/hoststate"
 	"vpnprobe/internal/agent"
+	"vpnprobe/internal/budget"
+	"vpnprobe/internal/daemon"
 	"vpnprobe/internal/report"
 )
 
@@ -35,7 +38,7 @@ type probeFlags struct {
 	inner                             []string
 	references                        []string
 	duration                          time.Duration
-	verbose                           bool
+	verbose, authenticate             bool
 }
 
 func probeCommand() *cobra.Command {
@@ -58,6 +61,7 @@ configuration, 3 could not decide.`,
 	fs.StringVar(&f.source, "source", "", "the local `address` to probe from")
 	fs.StringVar(&f.iface, "interface", "", "the underlay `interface`")
 	fs.DurationVar(&f.duration, "duration", 10*time.Second, "how long to look")
+	fs.BoolVar(&f.authenticate, "authenticate", false, "negotiate for real, with the key of ike.psk_file (see docs/ike-probing.md)")
 	fs.StringVar(&f.format, "format", "text", "output: text or json")
 	fs.StringVar(&f.lang, "lang", "", "language: en or zh (default en, or the configuration's)")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "log what the probes do")
@@ -96,18 +100,22 @@ func probePeer(c *cobra.Command, f probeFlags) error {
 	if err != nil {
 		return err
 	}
+	psk, err := f.key(p)
+	if err != nil {
+		return err
+	}
 	level := slog.LevelError
 	if f.verbose {
 		level = slog.LevelDebug
 	}
-	env := agent.Env{Host: hoststate.New(), Log: slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))}
+	env := environment(cfg, slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})))
 	var sub agent.Subscriber = agent.Nobody{}
 	done := func() {}
 	if f.format == "text" {
 		bar := report.NewProgress(os.Stderr, f.lang, f.duration)
 		sub, done = progress{bar}, bar.Done
 	}
-	r := agent.Probe(c.Context(), cfg, p, f.duration, env, sub)
+	r := agent.Probe(c.Context(), cfg, p, f.duration, psk, env, sub)
 	done()
 	if c.Context().Err() != nil {
 		fmt.Fprintf(c.ErrOrStderr(), "agent: probe of %s: interrupted before it could decide\n", p.Name)
@@ -118,6 +126,40 @@ func probePeer(c *cobra.Command, f probeFlags) error {
 		return status(exitUndecided)
 	}
 	return verdict(r)
+}
+
+// key reads the pre-shared key, when a negotiation for real is asked for.
+func (f probeFlags) key(p config.Peer) ([]byte, error) {
+	switch {
+	case !f.authenticate:
+		return nil, nil
+	case p.IKE.PSKFile == "":
+		return nil, fmt.Errorf("--authenticate needs the key of peer %s: declare ike.psk_file, a file of mode 0600", p.Name)
+	case p.IKE.LocalID == "" || p.IKE.RemoteID == "":
+		return nil, fmt.Errorf("--authenticate needs both identities of peer %s: declare ike.local_id and ike.remote_id", p.Name)
+	case len(p.IKE.Proposals) == 0 || len(p.LocalSubnets) == 0 || len(p.RemoteSubnets) == 0:
+		return nil, fmt.Errorf("--authenticate needs what the tunnel of peer %s is agreed upon: declare ike.proposals, local_subnets and remote_subnets", p.Name)
+	}
+	return agent.ReadPSK(p.IKE.PSKFile)
+}
+
+// environment is what probes need of this host.
+func environment(cfg *config.Config, log *slog.Logger) agent.Env {
+	env := agent.Env{Host: hoststate.New(), Log: log, Daemons: daemon.Find}
+	b, err := budget.Open(stateDirectories(cfg)...)
+	if err != nil {
+		env.BudgetErr = err.Error()
+		log.Warn("nothing that may leave a half-open SA at a peer will be sent", "err", err)
+		return env
+	}
+	env.Budget = b
+	return env
+}
+
+// stateDirectories are the places for what must survive a restart. The last
+// are forgotten when the host is, which takes longer than the budget's minute.
+func stateDirectories(cfg *config.Config) []string {
+	return []string{cfg.StateDirectory, "/run/vpnprobe", filepath.Join(os.TempDir(), fmt.Sprintf("vpnprobe-%d", os.Getuid()))}
 }
 
 func write(w io.Writer, r *diagnosis.Report, f probeFlags) error {
@@ -243,11 +285,7 @@ func loadOptional(c *cobra.Command) (*config.Config, error) {
 	}
 	if path == config.DefaultPath {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			cfg := config.Default()
-			if lang := os.Getenv("VPNPROBE_LANG"); lang != "" {
-				cfg.Lang = lang
-			}
-			return cfg, nil
+			return config.FromEnvironment(os.Environ())
 		}
 	}
 	return config.Load(path, nil, os.Environ())

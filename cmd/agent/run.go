@@ -17,7 +17,6 @@ import (
 
 	"vpnprobe/config"
 	"vpnprobe/exporter"
-	"vpnprobe/hoststate"
 	"vpnprobe/internal/agent"
 	"vpnprobe/internal/report"
 	"vpnprobe/internal/version"
@@ -38,7 +37,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), cfg, load, agent.Env{Host: hoststate.New(), Log: logger(c.ErrOrStderr(), cfg.Log)})
+			return serve(c.Context(), cfg, load, environment(cfg, logger(c.ErrOrStderr(), cfg.Log)))
 		},
 	}
 	config.Flags(c.Flags())

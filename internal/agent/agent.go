@@ -175,12 +175,16 @@ func (a *audience) get() []*peer {
 }
 
 // Probe looks at one peer for the duration, as the daemon would but faster,
-// and returns its diagnosis. It ends early when ctx does.
-func Probe(ctx context.Context, cfg *config.Config, p config.Peer, d time.Duration, env Env, sub Subscriber) *diagnosis.Report {
+// and returns its diagnosis. It ends early when ctx does. With a pre-shared
+// key it first negotiates with the peer for real, which takes longer.
+func Probe(ctx context.Context, cfg *config.Config, p config.Peer, d time.Duration, psk []byte, env Env, sub Subscriber) *diagnosis.Report {
 	shared := share(env, sub)
+	one := newPeer(shared, p, cfg.References, oncePace(d))
+	if len(psk) > 0 {
+		one.authenticateFirst(ctx, psk)
+	}
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	one := newPeer(shared, p, cfg.References, oncePace(d))
 	var wg sync.WaitGroup
 	wg.Go(func() { shared.captures.run(ctx) })
 	for _, ref := range cfg.References {
@@ -193,4 +197,16 @@ func Probe(ctx context.Context, cfg *config.Config, p config.Peer, d time.Durati
 	r := one.report()
 	shared.sub.Publish(r)
 	return r
+}
+
+// authenticateFirst negotiates before anything else is sent: the pings of
+// inner addresses would have the local daemon negotiate by itself.
+func (p *peer) authenticateFirst(ctx context.Context, psk []byte) {
+	list, err := lookUp(ctx, p.cfg.Gateway, p.cfg.Source)
+	if err != nil {
+		return // as the run itself will find
+	}
+	a := p.authenticate(ctx, list[0], psk)
+	p.state.setAuth(a)
+	p.env.sub.ObserveAuth(p.cfg.Name, a)
 }

@@ -108,10 +108,9 @@ func TestReload(t *testing.T) {
 	}
 	// The phase survives: no gap, and no doubled cadence.
 	list := rec.echoes["stays"]
-	for i := 1; i < len(list); i++ {
-		if gap := list[i].Sent.Sub(list[i-1].Sent); gap < 20*time.Millisecond {
-			t.Errorf("two pings within %v: the peer was started twice", gap)
-		}
+	over := list[len(list)-1].Sent.Sub(list[0].Sent)
+	if most := int(over/(200*time.Millisecond)) + 3; len(list) > most {
+		t.Errorf("%d pings in %v, want at most %d: the peer was started twice", len(list), over, most)
 	}
 	if got := rec.reports["stays"].Diagnosis(); got != "peer_ike_not_listening" {
 		t.Errorf("a closed port on loopback is diagnosed %s", got)

@@ -16,6 +16,7 @@ type pace struct {
 	hop       time.Duration // between inner hop probes while inner hosts answer
 	tcp       time.Duration // between TCP connections to one inner port
 	mtu       time.Duration // between path MTU searches
+	ladder    time.Duration // between runs of the probe ladder while something is wrong; 0: once, at the start
 	resolve   time.Duration // between look-ups of a gateway's name
 	poll      time.Duration // between readings of the host's state
 	window    time.Duration // of pings and heartbeats in a snapshot
@@ -36,7 +37,7 @@ func daemonPace(c *config.Config, p config.Peer) pace {
 	return pace{
 		echo: p.ICMP.Interval, timeout: p.ICMP.Timeout, inner: c.InnerInterval,
 		beat: c.Interval, hop: time.Minute, tcp: max(c.InnerInterval, 5*time.Second),
-		mtu: c.PathMTUInterval, resolve: time.Minute, poll: time.Second,
+		mtu: c.PathMTUInterval, ladder: 10 * time.Minute, resolve: time.Minute, poll: time.Second,
 		window: 2 * time.Minute, tunnelWin: 12 * time.Second,
 	}
 }

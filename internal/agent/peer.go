@@ -16,6 +16,8 @@ import (
 	"vpnprobe/diagnosis"
 	"vpnprobe/evidence"
 	"vpnprobe/hoststate"
+	"vpnprobe/internal/budget"
+	"vpnprobe/internal/daemon"
 	"vpnprobe/probe"
 )
 
@@ -26,8 +28,26 @@ type Env struct {
 	// IKEPorts replaces the UDP ports 500 and 4500 of every peer, for a
 	// demonstration without privileges. Zero means the real ports.
 	IKEPorts map[uint16]uint16
-	captures *captures
-	sub      Subscriber
+	// Daemons finds the IKE daemons of this host; nil means none to ask.
+	Daemons func(context.Context) ([]daemon.Daemon, error)
+	// Budget limits what may leave a half-open SA at a peer. Where it is nil,
+	// nothing of the kind is sent, and BudgetErr says why.
+	Budget    *budget.Budget
+	BudgetErr string
+	captures  *captures
+	sub       Subscriber
+}
+
+// daemons returns the IKE daemons of this host that can be asked.
+func (e *Env) daemons(ctx context.Context) []daemon.Daemon {
+	if e.Daemons == nil {
+		return nil
+	}
+	list, err := e.Daemons(ctx)
+	if err != nil {
+		e.Log.Debug("cannot ask an IKE daemon of this host", "err", err)
+	}
+	return list
 }
 
 // peer runs every task of one configured peer.
@@ -51,7 +71,14 @@ func declared(p config.Peer, refs []netip.Addr) evidence.Declared {
 	d := evidence.Declared{
 		Gateway: p.Gateway, Interface: p.Interface,
 		LocalSubnets: p.LocalSubnets, RemoteSubnets: p.RemoteSubnets, References: refs, IKEVersion: p.IKE.Version,
+		IKEMode: p.IKE.Mode, ESPMode: p.ESP.Mode, LocalID: p.IKE.LocalID, RemoteID: p.IKE.RemoteID,
 		MaxLoss: p.Thresholds.Loss, MaxRTT: evidence.Seconds(p.Thresholds.RTT),
+	}
+	for _, q := range p.IKE.Proposals {
+		d.IKEProposals = append(d.IKEProposals, q.String())
+	}
+	for _, q := range p.ESP.Proposals {
+		d.ESPProposals = append(d.ESPProposals, q.String())
 	}
 	for _, in := range p.Inner {
 		d.Inner = append(d.Inner, in.Address)
@@ -94,6 +121,7 @@ func (p *peer) outer(ctx context.Context, a netip.Addr, wg *sync.WaitGroup) {
 	for _, port := range []uint16{500, 4500} {
 		wg.Go(func() { p.supervise(ctx, "ike", func(ctx context.Context) error { return p.heartbeat(ctx, a, port) }) })
 	}
+	wg.Go(func() { p.supervise(ctx, "ladder", func(ctx context.Context) error { return p.climb(ctx, a) }) })
 	wg.Go(func() { p.supervise(ctx, "path mtu", func(ctx context.Context) error { return p.pathMTU(ctx, a) }) })
 }
 
@@ -263,7 +291,7 @@ func (p *peer) heartbeat(ctx context.Context, a netip.Addr, port uint16) error {
 	}
 	k, err := probe.OpenIKE(probe.IKEConfig{
 		Target: netip.AddrPortFrom(a, to), Port: port,
-		Source: p.cfg.Source, Timeout: beatTimeout,
+		Source: p.cfg.Source, Version: p.cfg.IKE.Version, Timeout: beatTimeout,
 	})
 	if err != nil {
 		p.state.cannotIKE(port, err.Error())

@@ -32,6 +32,8 @@ type state struct {
 	flip      flip
 	lastIn    evidence.Opt[time.Time]
 	capture   evidence.Capture
+	ladder    evidence.Ladder
+	auth      evidence.IKEAuth
 }
 
 // maxResults bounds what a peer can make a window hold with duplicates.
@@ -214,7 +216,7 @@ func (s *state) probing(a netip.Addr) {
 	old := func(k echoKey) bool { return k.role == evidence.Gateway && k.target != a }
 	maps.DeleteFunc(s.echoes, func(k echoKey, _ *echoWindow) bool { return old(k) })
 	maps.DeleteFunc(s.mtus, func(k echoKey, _ evidence.PathMTU) bool { return old(k) })
-	s.ike, s.hop = map[uint16]*evidence.IKEPort{}, evidence.InnerHop{}
+	s.ike, s.hop, s.ladder = map[uint16]*evidence.IKEPort{}, evidence.InnerHop{}, evidence.Ladder{}
 	s.gateway = a
 }
 
@@ -240,6 +242,18 @@ func (s *state) setHost(h evidence.Host, at time.Time) (in, out evidence.Traffic
 		s.traffic = s.traffic[1:]
 	}
 	return in, out
+}
+
+func (s *state) setLadder(l evidence.Ladder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ladder = l
+}
+
+func (s *state) setAuth(a evidence.IKEAuth) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.auth = a
 }
 
 func (s *state) setCapture(c evidence.Capture) {
@@ -268,7 +282,7 @@ func (s *state) snapshot(now time.Time) *evidence.Snapshot {
 	snap := &evidence.Snapshot{
 		Peer: s.name, Time: now, Window: evidence.Seconds(window), Declared: s.declared,
 		Addresses: slices.Clone(s.addresses), ResolveErr: s.resolve,
-		Host: s.host, Hop: s.hop, Capture: s.capture,
+		Host: s.host, Hop: s.hop, Capture: s.capture, Ladder: s.ladder, Auth: s.auth,
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(s.echoes), compareEcho) {
 		w := s.echoes[k]

@@ -4,10 +4,12 @@ package demo
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,8 +126,8 @@ func (r responder) serve(ctx context.Context, conn *net.UDPConn) {
 	}
 }
 
-// answer returns what a responder without a matching configuration says to a
-// request, or nil to what is none.
+// answer returns what a responder that has a configuration for us says to a
+// request that it cannot accept, or nil to what is none.
 func (r responder) answer(b []byte) []byte {
 	if r.marker {
 		var ok bool
@@ -137,17 +139,34 @@ func (r responder) answer(b []byte) []byte {
 	if err != nil || h.Flags&ike.FlagResponse != 0 {
 		return nil
 	}
-	says := ike.NoProposalChosen
+	says := ike.Notify{Type: ike.NoProposalChosen}
 	if h.Version.Major() > ike.V2.Major() {
-		says = ike.InvalidMajorVersion
+		says.Type = ike.InvalidMajorVersion
+	} else if offersAES(b) { // with a KE payload of a group that it does not offer
+		says = ike.Notify{Type: ike.InvalidKEPayload, Data: binary.BigEndian.AppendUint16(nil, ike.GroupMODP2048)}
 	}
 	reply := ike.Message{
 		Header:   ike.Header{SPIi: h.SPIi, Version: ike.V2, Exchange: h.Exchange, Flags: ike.FlagResponse, MessageID: h.MessageID},
-		Payloads: []ike.Payload{ike.Notify{Type: says}.Payload()},
+		Payloads: []ike.Payload{says.Payload()},
 	}
 	var out []byte
 	if r.marker {
 		out = ike.AppendNonESPMarker(out)
 	}
 	return reply.Append(out)
+}
+
+// offersAES reports whether a message offers AES-CBC, which everybody takes.
+func offersAES(b []byte) bool {
+	m, err := ike.Parse(b)
+	if err != nil {
+		return false
+	}
+	sa, _ := m.First(ike.PayloadSA)
+	proposals, err := ike.ParseSA(sa.Body)
+	return err == nil && slices.ContainsFunc(proposals, func(p ike.Proposal) bool {
+		return slices.ContainsFunc(p.Transforms, func(t ike.Transform) bool {
+			return t.Type == ike.TransformEncryption && t.ID == ike.EncrAESCBC
+		})
+	})
 }

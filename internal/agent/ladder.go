@@ -1,0 +1,170 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"vpnprobe/diagnosis"
+	"vpnprobe/evidence"
+	"vpnprobe/internal/budget"
+	"vpnprobe/internal/rawconn"
+	"vpnprobe/probe/ladder"
+)
+
+const (
+	// halfOpenEvery is the least time between two exchanges of one source and
+	// peer that may leave a half-open SA there. strongSwan forgets one after
+	// 30 s and ignores an address that has five (charon.block_threshold).
+	halfOpenEvery = time.Minute
+
+	// daemonPatience is how long such an exchange waits for the local daemon
+	// to end a negotiation of its own.
+	daemonPatience = 3 * time.Second
+
+	// ladderTail is left of an on-demand run after the ladder, for its result.
+	ladderTail = 300 * time.Millisecond
+)
+
+// climb runs the probe ladder: once in an on-demand run; in the daemon
+// whenever the peer has had a problem for two intervals, and rarely again
+// while it lasts.
+func (p *peer) climb(ctx context.Context, a netip.Addr) error {
+	if p.pace.ladder == 0 {
+		if end, ok := ctx.Deadline(); ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, end.Add(-ladderTail))
+			defer cancel()
+		}
+		p.runLadder(ctx, a)
+		<-ctx.Done()
+		return nil
+	}
+	var last time.Time
+	bad := 0
+	for sleep(ctx, p.pace.beat) {
+		switch r := p.report(); {
+		case r.Diagnosis() == diagnosis.OK:
+			bad = 0
+			p.state.setLadder(evidence.Ladder{})
+			continue
+		case r.Diagnosis() != diagnosis.Undecided && r.Severity() == diagnosis.Info:
+			continue
+		}
+		if bad++; bad < 2 || time.Since(last) < p.pace.ladder {
+			continue
+		}
+		last = time.Now()
+		p.runLadder(ctx, a)
+	}
+	return nil
+}
+
+// runLadder asks the peer and keeps what it said.
+func (p *peer) runLadder(ctx context.Context, a netip.Addr) {
+	g := &gate{env: p.env, peer: a}
+	g.source, g.cannot = p.sourceTo(a)
+	key := budget.Key{Source: g.source, Peer: a, Kind: halfOpen}
+	cfg := ladder.Config{
+		Target: a, Source: p.cfg.Source, Ports: p.env.IKEPorts,
+		Version: p.cfg.IKE.Version, Mode: p.cfg.IKE.Mode, Proposals: p.state.declared.IKEProposals,
+		LocalID: p.cfg.IKE.LocalID, RemoteID: p.cfg.IKE.RemoteID,
+		Stateful: true, Previous: p.env.lastAnswers(key),
+	}
+	l := ladder.Run(ctx, cfg, g)
+	p.state.setLadder(l)
+	p.env.sub.ObserveLadder(p.cfg.Name, l)
+	if l.CannotLook != "" {
+		p.log.Warn("cannot look", "task", "ladder", "err", l.CannotLook)
+	}
+	if p.env.Budget == nil {
+		return
+	}
+	for _, x := range l.Exchanges {
+		if x.Step.LeavesState() && !x.Reused && x.Outcome == evidence.IKEAnswered {
+			if err := p.env.Budget.Save(key, l); err != nil {
+				p.log.Warn("cannot keep the answers for the next run", "err", err)
+			}
+			return
+		}
+	}
+}
+
+// lastAnswers returns the ladder of an earlier run whose budgeted exchanges
+// cannot be asked again yet; nil when there is none.
+func (e *Env) lastAnswers(key budget.Key) *evidence.Ladder {
+	if e.Budget == nil {
+		return nil
+	}
+	var l evidence.Ladder
+	if saved, err := e.Budget.Load(key, &l); err != nil || time.Since(saved) > halfOpenEvery {
+		return nil
+	}
+	return &l
+}
+
+// sourceTo is the address that requests to a carry, or why it is not known.
+func (p *peer) sourceTo(a netip.Addr) (netip.Addr, error) {
+	if p.cfg.Source.IsValid() {
+		return p.cfg.Source.Unmap(), nil
+	}
+	path, err := rawconn.LookUpPath(a, rawconn.Options{})
+	return path.Source, err
+}
+
+// The kinds of what is budgeted.
+const (
+	halfOpen      = "half-open"     // what may leave a half-open SA
+	byDaemon      = "daemon"        // a negotiation that the local daemon is asked for
+	authenticated = "authenticated" // a negotiation of our own
+)
+
+// gate keeps the budget of what may leave a half-open SA at the peer.
+type gate struct {
+	env          *Env
+	source, peer netip.Addr
+	cannot       error // why the source is not known
+}
+
+// Admit implements [ladder.Gate].
+func (g *gate) Admit(ctx context.Context, step evidence.LadderStep) (ladder.Permit, *evidence.SkippedStep) {
+	skip := func(r evidence.SkipReason, detail string) (ladder.Permit, *evidence.SkippedStep) {
+		return nil, &evidence.SkippedStep{Step: step, Reason: r, Detail: detail}
+	}
+	if g.cannot != nil {
+		return skip(evidence.SkipNoState, g.cannot.Error())
+	}
+	if g.env.Budget == nil {
+		return skip(evidence.SkipNoState, g.env.BudgetErr)
+	}
+	if who := g.env.awaitQuiet(ctx, g.peer); who != "" {
+		return skip(evidence.SkipNegotiating, who)
+	}
+	slot, err := g.env.Budget.Reserve(budget.Key{Source: g.source, Peer: g.peer, Kind: halfOpen}, halfOpenEvery)
+	if spent := (*budget.SpentError)(nil); errors.As(err, &spent) {
+		_, s := skip(evidence.SkipBudget, "")
+		s.Until = evidence.Some(spent.Until)
+		return nil, s
+	}
+	if err != nil {
+		return skip(evidence.SkipNoState, err.Error())
+	}
+	return slot, nil
+}
+
+// awaitQuiet waits a little until no local daemon negotiates with the peer,
+// and returns the name of one that still does.
+func (e *Env) awaitQuiet(ctx context.Context, peer netip.Addr) string {
+	for until := time.Now().Add(daemonPatience); ; {
+		busy := ""
+		for _, d := range e.daemons(ctx) {
+			if s, err := d.Status(ctx, peer); err == nil && s.Negotiating {
+				busy = d.Name()
+			}
+		}
+		if busy == "" || time.Now().After(until) || !sleep(ctx, 300*time.Millisecond) {
+			return busy
+		}
+	}
+}
