@@ -126,7 +126,11 @@ func trafficSelectorMismatch(f *facts) verdict {
 	refused := a.Notify == "TS_UNACCEPTABLE" || a.Notify == "INVALID_ID_INFORMATION"
 	switch {
 	case a.Stage == evidence.StageChild && refused && a.OtherMode != evidence.Yes:
-		return f.refused(Certain, append([]Text{say("the peer refuses the declared subnets (%s)", "对端拒绝所声明的网段（%s）", a.Notify)}, append(seen, f.byText())...)...)
+		seen = append([]Text{say("the peer refuses the declared subnets (%s)", "对端拒绝所声明的网段（%s）", a.Notify)}, append(seen, f.byText())...)
+		if a.OtherSelectors == evidence.Yes {
+			return f.refused(Certain, seen...)
+		}
+		return f.refused(Likely, append(seen, say("strongSwan says the same when its end is in transport mode", "strongSwan 一端处于传输模式时应答相同"))...)
 	case a.Narrowed == evidence.Yes:
 		return yes(Likely, append([]Text{say("the peer takes only a part of the declared subnets", "对端只接受所声明网段的一部分")}, append(seen, f.byText())...)...)
 	}
