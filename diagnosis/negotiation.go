@@ -92,7 +92,11 @@ func ikeVersionMismatch(f *facts) verdict {
 	switch {
 	case other.Accepts == evidence.Yes && mine.Accepts == evidence.No:
 		return f.refused(Certain, seen...)
-	case other.Accepts == evidence.Yes, mine.Answers == evidence.No && other.Answers == evidence.Yes && other.Accepts != evidence.No:
+	case other.Accepts == evidence.Yes:
+		return f.refused(Likely, seen...)
+	case v == 2 && mine.Answers == evidence.No && other.Answers == evidence.Yes && other.Accepts != evidence.No:
+		// Not so the other way round: many are silent to IKEv1 in a mode, or
+		// under an identity, that they do not know.
 		return f.refused(Likely, seen...)
 	}
 	return no
@@ -130,7 +134,10 @@ func ikev1ModeMismatch(f *facts) verdict {
 	if f.Declared.IKEMode == "aggressive" {
 		mode, mine, other = "aggressive", other, mine
 	}
-	if other.Accepts != evidence.Yes || mine.Accepts == evidence.Yes || mine.Accepts == evidence.Unknown && mine.Answers != evidence.No {
+	// libreswan is silent in a mode that it has no connection for, and refuses
+	// what does not fit in one that it has.
+	suggested := other.Answers == evidence.Yes && other.Accepts != evidence.No && mine.Answers == evidence.No
+	if other.Accepts != evidence.Yes && !suggested || mine.Accepts == evidence.Yes || mine.Accepts == evidence.Unknown && mine.Answers != evidence.No {
 		return no
 	}
 	seen := []Text{modeText("main", f.Ladder.Main), modeText("aggressive", f.Ladder.Aggressive), say("declared: %s mode", "声明的模式：%s", mode)}

@@ -96,6 +96,8 @@ func TestNegotiation(t *testing.T) {
 		{"main declared, aggressive taken", but(ladder(1, none, refusesAll, takes), func(s *evidence.Snapshot) { s.Declared.IKEMode = "main" }), "ikev1_mode_mismatch", ""},
 		{"aggressive declared, main taken", but(ladder(1, none, takes, mute), func(s *evidence.Snapshot) { s.Declared.IKEMode = "aggressive" }), "ikev1_mode_mismatch", ""},
 		{"mode not declared, aggressive taken", ladder(1, none, mute, takes), "ikev1_mode_mismatch", ""},
+		{"aggressive declared and silent, main answered", but(ladder(1, refusesAll, evidence.IKEOffers{Answers: evidence.Yes}, mute), func(s *evidence.Snapshot) { s.Declared.IKEMode = "aggressive" }), "ikev1_mode_mismatch", ""},
+		{"both modes silent, IKEv2 answered", ladder(1, evidence.IKEOffers{Answers: evidence.Yes}, mute, mute), "tunnel_down", ""},
 		{"main taken, aggressive refused", ladder(1, none, takes, refusesAll), "tunnel_down", ""},
 
 		{"cookie", but(ladder(2, evidence.IKEOffers{Answers: evidence.Yes}, none, none), func(s *evidence.Snapshot) { s.Ladder.Cookie = true }), "responder_rate_limited", ""},

@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"context"
+	"time"
 
 	"vpnprobe/evidence"
 	"vpnprobe/internal/wire/ike"
@@ -18,6 +19,9 @@ const (
 	samples = 3
 )
 
+// shortest is the least time to wait for an answer, whatever the first took.
+const shortest = 400 * time.Millisecond
+
 // compareSizes asks both ports for small and large requests of one kind in
 // turn, the large ones only where small ones are answered.
 func (r *run) compareSizes(ctx context.Context) {
@@ -28,7 +32,7 @@ func (r *run) compareSizes(ctx context.Context) {
 		if !r.mayAsk(ctx, evidence.StepLarge) {
 			return
 		}
-		c := comparison{run: r, LargeIKE: evidence.LargeIKE{Port: port, SmallBytes: smallPacket, LargeBytes: largePacket}}
+		c := comparison{run: r, wait: r.cfg.Timeout / 2, LargeIKE: evidence.LargeIKE{Port: port, SmallBytes: smallPacket, LargeBytes: largePacket}}
 		ok := c.take(ctx)
 		if c.SmallSent > 0 {
 			r.out.Large = append(r.out.Large, c.LargeIKE)
@@ -44,6 +48,7 @@ func (r *run) compareSizes(ctx context.Context) {
 type comparison struct {
 	*run
 	evidence.LargeIKE
+	wait time.Duration // for an answer
 }
 
 // take returns false when ctx ended, or the peer is out of room.
@@ -91,13 +96,17 @@ func (c *comparison) sample(ctx context.Context, kind evidence.IKERequest, size 
 	if c.Port == portNATT {
 		headers += marker
 	}
-	ex, raw, err := c.paced(ctx, c.Port, probe.NewIKERequest(kind, size-headers), c.cfg.Timeout/2)
+	ex, raw, err := c.paced(ctx, c.Port, probe.NewIKERequest(kind, size-headers), c.wait)
 	if err != nil {
 		return false
 	}
 	answered := 0
 	if ex.Outcome == evidence.IKEAnswered {
 		answered = 1
+		if rtt, ok := ex.RTT.Get(); ok {
+			// Several large ones may have to be waited for in vain.
+			c.wait = min(c.wait, max(4*rtt.Duration(), shortest))
+		}
 	}
 	if size == largePacket {
 		c.LargeSent += ex.Requests
