@@ -77,6 +77,9 @@ type IKEExchange struct {
 	RTT      Opt[Seconds] `json:"rtt_seconds"`
 	ICMP     *ICMPError   `json:"icmp"`
 	Send     SendReason   `json:"send_error,omitempty"`
+	// Unsolicited counts datagrams that came meanwhile from the peer's port
+	// and were no answer.
+	Unsolicited int `json:"unsolicited"`
 	// Reused is set on an answer that an earlier run was given: it is older
 	// than this run, and the budget does not allow to ask again yet.
 	Reused bool `json:"reused"`
@@ -93,6 +96,7 @@ const (
 	SkipTime        SkipReason = "time"               // the run ended first
 	SkipNoState     SkipReason = "no_state_directory" // the budget could not be kept
 	SkipNotOnDemand SkipReason = "on_demand_only"     // the daemon leaves it to agent probe
+	SkipUnsupported SkipReason = "unsupported"        // it needs an algorithm that has no number in IKE, or none here
 )
 
 // SkippedStep is a step that was not taken, though it would have decided
@@ -183,7 +187,12 @@ type Ladder struct {
 	Aggressive IKEOffers `json:"ikev1_aggressive"`
 	// Mismatches are of the declared version, and empty unless the declared
 	// proposals are refused and others accepted.
-	Mismatches []Mismatch  `json:"mismatches"`
+	Mismatches []Mismatch `json:"mismatches"`
+	// Confirmed is Yes when a complete first message, with a KE payload of a
+	// group that it offers, was answered as what the other requests showed
+	// lets expect. Without it, a peer that handles a KE payload of another
+	// group in a way of its own may be misread.
+	Confirmed  Fact        `json:"confirmed"`
 	Cookie     bool        `json:"cookie"` // the peer asked for a cookie
 	Features   IKEFeatures `json:"features"`
 	Large      []LargeIKE  `json:"large"`

@@ -206,7 +206,14 @@ func (p *peer) authenticateFirst(ctx context.Context, psk []byte) {
 	if err != nil {
 		return // as the run itself will find
 	}
-	a := p.authenticate(ctx, list[0], psk)
+	var a evidence.IKEAuth
+	if err := recovered(ctx, func(ctx context.Context) error {
+		a = p.authenticate(ctx, list, psk)
+		return nil
+	}); err != nil {
+		a = evidence.IKEAuth{CannotLook: "a bug of vpnprobe's ended the negotiation"}
+		p.log.Error("authenticate", "err", err)
+	}
 	p.state.setAuth(a)
 	p.env.sub.ObserveAuth(p.cfg.Name, a)
 }

@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vpnprobe/config"
@@ -20,13 +22,14 @@ type fakeDaemon struct {
 	daemon.Daemon
 	status daemon.Status
 	says   evidence.IKEAuth
+	err    error
 	asked  int
 	rekey  bool
 }
 
 func (d *fakeDaemon) Name() string { return "strongswan" }
 func (d *fakeDaemon) Status(context.Context, netip.Addr) (daemon.Status, error) {
-	return d.status, nil
+	return d.status, d.err
 }
 func (d *fakeDaemon) Initiate(_ context.Context, _ netip.Addr, rekey bool) (evidence.IKEAuth, error) {
 	d.asked++
@@ -48,6 +51,9 @@ func TestAuthenticateOrder(t *testing.T) {
 		skipped string
 	}{
 		{"child installed", fakeDaemon{status: daemon.Status{Configured: true, Established: true, Installed: true}}, 0, "", "authenticated already"},
+		{"refused, and an IKE SA stays", fakeDaemon{status: daemon.Status{Configured: true, Established: true}, says: refused}, 1, evidence.ByStrongSwan, ""},
+		{"not configured, but an IKE SA is up", fakeDaemon{status: daemon.Status{Established: true}}, 0, "", "authenticated already"},
+		{"cannot be asked", fakeDaemon{err: errors.New("permission denied")}, 0, "", "permission denied"},
 		{"negotiating", fakeDaemon{status: daemon.Status{Configured: true, Negotiating: true}}, 0, "", "negotiating"},
 		{"daemon succeeds", fakeDaemon{status: daemon.Status{Configured: true}, says: complete}, 1, evidence.ByStrongSwan, ""},
 		{"daemon refused, we are not even answered", fakeDaemon{status: daemon.Status{Configured: true}, says: refused}, 1, evidence.ByStrongSwan, ""},
@@ -68,24 +74,19 @@ func TestAuthenticateOrder(t *testing.T) {
 			p := newPeer(env, cfg, nil, oncePace(0))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			got := p.authenticate(ctx, target, []byte("secret"))
+			got := p.authenticate(ctx, []netip.Addr{target}, []byte("secret"))
 			if d.asked != tt.asked || d.asked > 0 && !d.rekey {
 				t.Errorf("the daemon was asked %d times (rekey %v), want %d", d.asked, d.rekey, tt.asked)
 			}
 			if got.By != tt.by || !strings.Contains(got.Skipped, tt.skipped) || (got.Skipped == "") != (tt.skipped == "") {
 				t.Errorf("got %+v", got)
 			}
-			if tt.by == evidence.ByAgent {
-				if again := p.authenticate(ctx, target, []byte("secret")); !strings.Contains(again.Skipped, "10m") {
-					t.Errorf("a second attempt was made within ten minutes: %+v", again)
-				}
-			}
 		})
 	}
 }
 
 // TestAuthenticationReused wants an earlier result told while it is too early
-// for another attempt.
+// for another attempt, unless it was made of something else.
 func TestAuthenticationReused(t *testing.T) {
 	b, err := budget.Open(t.TempDir())
 	if err != nil {
@@ -94,14 +95,38 @@ func TestAuthenticationReused(t *testing.T) {
 	defer b.Close()
 	cfg := config.Default().NewPeer("cloud", thePeer.String())
 	cfg.Source = thisHost
-	p := newPeer(&Env{Log: slog.New(slog.DiscardHandler), Budget: b}, cfg, nil, oncePace(0))
-	if earlier, ok := p.reserve(thePeer, authenticated, authEvery); !ok {
+	env := &Env{Log: slog.New(slog.DiscardHandler), Budget: b}
+	p := newPeer(env, cfg, nil, oncePace(0))
+	if earlier, ok := p.reserveAuth(thePeer); !ok {
 		t.Fatalf("the first attempt is not admitted: %+v", earlier)
 	}
 	found := evidence.IKEAuth{Time: evidence.Some(time.Now().Round(0)), By: evidence.ByAgent, Stage: evidence.StageAuth, Notify: "AUTHENTICATION_FAILED"}
-	p.keep(thePeer, authenticated, found)
-	earlier, ok := p.reserve(thePeer, authenticated, authEvery)
-	if ok || !earlier.Reused || earlier.Notify != found.Notify || !earlier.Time.Known() {
+	p.keep(thePeer, found)
+	if earlier, ok := p.reserveAuth(thePeer); ok || !earlier.Reused || earlier.Notify != found.Notify || !earlier.Time.Known() {
 		t.Errorf("got %+v, %v within ten minutes", earlier, ok)
 	}
+	cfg.IKE.LocalID = "another"
+	if earlier, ok := newPeer(env, cfg, nil, oncePace(0)).reserveAuth(thePeer); ok || earlier.Reused || !strings.Contains(earlier.Skipped, "10m") {
+		t.Errorf("got %+v, %v for another identity", earlier, ok)
+	}
+}
+
+// TestAwaitSlot wants an attempt to wait for the budget instead of failing.
+func TestAwaitSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(t)
+		if p, skipped := g.Admit(t.Context(), evidence.StepInit); p == nil {
+			t.Fatal(skipped)
+		}
+		cfg := config.Default().NewPeer("cloud", thePeer.String())
+		cfg.Source = thisHost
+		began := time.Now()
+		slot, why := newPeer(g.env, cfg, nil, oncePace(0)).awaitSlot(t.Context(), thePeer)
+		if slot == nil {
+			t.Fatal(why)
+		}
+		if waited := time.Since(began); waited < halfOpenEvery-time.Second || waited > halfOpenEvery+5*time.Second {
+			t.Errorf("waited %v", waited)
+		}
+	})
 }

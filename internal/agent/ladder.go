@@ -29,7 +29,8 @@ const (
 
 // climb runs the probe ladder: once in an on-demand run; in the daemon
 // whenever the peer has had a problem for two intervals, and rarely again
-// while it lasts.
+// while it lasts. A declared tunnel that is not up may be idle and no problem:
+// then only what leaves nothing at the peer is asked.
 func (p *peer) climb(ctx context.Context, a netip.Addr) error {
 	if p.pace.ladder == 0 {
 		if end, ok := ctx.Deadline(); ok {
@@ -37,32 +38,37 @@ func (p *peer) climb(ctx context.Context, a netip.Addr) error {
 			ctx, cancel = context.WithDeadline(ctx, end.Add(-ladderTail))
 			defer cancel()
 		}
-		p.runLadder(ctx, a)
+		p.runLadder(ctx, a, true)
 		<-ctx.Done()
 		return nil
 	}
-	var last time.Time
 	bad := 0
 	for sleep(ctx, p.pace.beat) {
+		idle := false
 		switch r := p.report(); {
-		case r.Diagnosis() == diagnosis.OK:
+		case r.Diagnosis() == diagnosis.OK && p.state.holdsSA():
 			bad = 0
 			p.state.setLadder(evidence.Ladder{})
 			continue
+		case r.Diagnosis() == diagnosis.OK:
+			// Nothing shows a fault, and nothing that the peer would agree.
+			if idle = len(p.state.declared.IKEProposals) > 0; !idle {
+				continue
+			}
 		case r.Diagnosis() != diagnosis.Undecided && r.Severity() == diagnosis.Info:
 			continue
 		}
-		if bad++; bad < 2 || time.Since(last) < p.pace.ladder {
+		if bad++; bad < 2 || !p.state.ladderDue(p.pace.ladder) {
 			continue
 		}
-		last = time.Now()
-		p.runLadder(ctx, a)
+		p.runLadder(ctx, a, !idle)
 	}
 	return nil
 }
 
-// runLadder asks the peer and keeps what it said.
-func (p *peer) runLadder(ctx context.Context, a netip.Addr) {
+// runLadder asks the peer and keeps what it said. Only when stateful it asks
+// what may leave a half-open SA.
+func (p *peer) runLadder(ctx context.Context, a netip.Addr, stateful bool) {
 	g := &gate{env: p.env, peer: a}
 	g.source, g.cannot = p.sourceTo(a)
 	key := budget.Key{Source: g.source, Peer: a, Kind: halfOpen}
@@ -70,7 +76,7 @@ func (p *peer) runLadder(ctx context.Context, a netip.Addr) {
 		Target: a, Source: p.cfg.Source, Ports: p.env.IKEPorts,
 		Version: p.cfg.IKE.Version, Mode: p.cfg.IKE.Mode, Proposals: p.state.declared.IKEProposals,
 		LocalID: p.cfg.IKE.LocalID, RemoteID: p.cfg.IKE.RemoteID,
-		Stateful: true, Previous: p.env.lastAnswers(key),
+		Stateful: stateful, Previous: p.env.lastAnswers(key),
 	}
 	l := ladder.Run(ctx, cfg, g)
 	p.state.setLadder(l)
@@ -116,7 +122,6 @@ func (p *peer) sourceTo(a netip.Addr) (netip.Addr, error) {
 // The kinds of what is budgeted.
 const (
 	halfOpen      = "half-open"     // what may leave a half-open SA
-	byDaemon      = "daemon"        // a negotiation that the local daemon is asked for
 	authenticated = "authenticated" // a negotiation of our own
 )
 
@@ -154,17 +159,29 @@ func (g *gate) Admit(ctx context.Context, step evidence.LadderStep) (ladder.Perm
 }
 
 // awaitQuiet waits a little until no local daemon negotiates with the peer,
-// and returns the name of one that still does.
+// and says which still does, or which cannot be asked and so may.
 func (e *Env) awaitQuiet(ctx context.Context, peer netip.Addr) string {
 	for until := time.Now().Add(daemonPatience); ; {
-		busy := ""
-		for _, d := range e.daemons(ctx) {
-			if s, err := d.Status(ctx, peer); err == nil && s.Negotiating {
-				busy = d.Name()
-			}
-		}
+		busy := e.negotiating(ctx, peer)
 		if busy == "" || time.Now().After(until) || !sleep(ctx, 300*time.Millisecond) {
 			return busy
 		}
 	}
+}
+
+func (e *Env) negotiating(ctx context.Context, peer netip.Addr) string {
+	daemons, err := e.daemons(ctx)
+	for _, d := range daemons {
+		s, failed := d.Status(ctx, peer)
+		if failed != nil {
+			err = failed
+		}
+		if s.Negotiating {
+			return d.Name() + " on this host is negotiating with the peer"
+		}
+	}
+	if err != nil {
+		return "an IKE daemon of this host may be negotiating with the peer: " + err.Error()
+	}
+	return ""
 }

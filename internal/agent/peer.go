@@ -38,16 +38,13 @@ type Env struct {
 	sub       Subscriber
 }
 
-// daemons returns the IKE daemons of this host that can be asked.
-func (e *Env) daemons(ctx context.Context) []daemon.Daemon {
+// daemons returns the IKE daemons of this host, and an error when one may run
+// that cannot be asked.
+func (e *Env) daemons(ctx context.Context) ([]daemon.Daemon, error) {
 	if e.Daemons == nil {
-		return nil
+		return nil, nil
 	}
-	list, err := e.Daemons(ctx)
-	if err != nil {
-		e.Log.Debug("cannot ask an IKE daemon of this host", "err", err)
-	}
-	return list
+	return e.Daemons(ctx)
 }
 
 // peer runs every task of one configured peer.

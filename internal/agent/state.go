@@ -33,6 +33,7 @@ type state struct {
 	lastIn    evidence.Opt[time.Time]
 	capture   evidence.Capture
 	ladder    evidence.Ladder
+	climbed   time.Time // when the ladder was last run
 	auth      evidence.IKEAuth
 }
 
@@ -248,6 +249,17 @@ func (s *state) setLadder(l evidence.Ladder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ladder = l
+}
+
+// ladderDue reports whether the ladder may run again, and notes that it does.
+func (s *state) ladderDue(every time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.climbed) < every {
+		return false
+	}
+	s.climbed = time.Now()
+	return true
 }
 
 func (s *state) setAuth(a evidence.IKEAuth) {
