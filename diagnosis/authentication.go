@@ -65,6 +65,8 @@ func childProposalMismatch(f *facts) verdict {
 		return no
 	case a.OtherESP == evidence.Yes:
 		return f.refused(Certain, append(seen, say("with every common algorithm offered it takes %s", "提供全部常用算法时其接受 %s", cmp.Or(a.ESPChosen, "one of them")))...)
+	case a.Notify == "NO_PROPOSAL_CHOSEN" && a.OtherESP == evidence.No:
+		return f.refused(Possible, append(seen, say("it refuses every common algorithm as well: its log tells whether it can install an SA at all", "其他常用算法同样被拒绝：请查看对端日志，确认其能否安装 SA"))...)
 	case a.Notify == "NO_PROPOSAL_CHOSEN":
 		return f.refused(Likely, seen...)
 	}

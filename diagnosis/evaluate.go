@@ -116,10 +116,14 @@ func healthyOrUnknown(f *facts, because []Text) Finding {
 	}
 	innerPending := len(f.inner) > 0 && f.innerAnswers() != evidence.Yes
 	ike := f.ikeAnswers() == evidence.Yes
-	if !innerPending && (ike || f.works()) {
+	if !innerPending && (ike || f.works()) && !f.unagreed() {
 		confidence := Certain
-		if !ike && f.tunnelReceives() != evidence.Yes {
+		switch {
+		case f.works() && !ike && f.tunnelReceives() != evidence.Yes:
 			confidence = Likely // an answer that may have come another way
+		case !f.works() && f.saUp() != evidence.Yes && f.Auth.Stage != evidence.StageComplete && f.engaged():
+			confidence = Likely
+			works = append(works, say("no tunnel was seen: there is no SA here, and no inner host is declared; key, identities, ESP and subnets are not checked", "未观测到隧道：本机没有 SA，也未声明内部主机；密钥、标识、ESP 与网段未经检查"))
 		}
 		return Finding{Label: OK, Severity: Info, Confidence: confidence, Role: Cause, Evidence: works,
 			Remedy: say("nothing to do", "无需处理")}
@@ -134,6 +138,24 @@ func healthyOrUnknown(f *facts, because []Text) Finding {
 	}
 	return Finding{Label: Undecided, Severity: Info, Confidence: Possible, Role: Cause, Evidence: why,
 		Remedy: say("give the agent what it could not see, or observe for longer", "补上代理看不到的权限或信息，或延长观测时间")}
+}
+
+// unagreed reports whether somebody wanted to know if the ends would agree, and
+// nothing tells: the peer was asked in vain for what is declared, or a
+// negotiation with the key did not come to its end.
+func (f *facts) unagreed() bool {
+	if f.works() || f.saUp() == evidence.Yes {
+		return false
+	}
+	a := &f.Auth
+	if a.CannotLook != "" || a.Skipped != "" || a.Time.Known() && a.Stage != evidence.StageComplete {
+		return true
+	}
+	mine, _, ok := f.offers()
+	if !ok {
+		mine = f.Ladder.V2
+	}
+	return f.Ladder.Time.Known() && f.engaged() && len(f.Declared.IKEProposals) > 0 && mine.Declared != evidence.Yes
 }
 
 // undecided lists what kept the rules from deciding, most important first.
@@ -152,6 +174,12 @@ func (f *facts) undecided() []Text {
 		case ok && last.Outcome == evidence.IKESilent:
 			why = append(why, say("the peer's UDP %d is silent, which a peer that works may be", "对端 UDP %d 无应答，正常的对端也可能如此", p.Port))
 		}
+	}
+	if f.unagreed() && f.Auth.Stage != "" {
+		why = append(why, say("the negotiation with the key ended at stage %s (%s)", "使用密钥的协商止于 %s 阶段（%s）", f.Auth.Stage, cmp.Or(f.Auth.Notify, "-")))
+	}
+	if f.unagreed() && f.Ladder.Time.Known() {
+		why = append(why, say("whether the peer takes the declared proposal was not found", "未能确定对端是否接受所声明的提议"))
 	}
 	for _, skipped := range f.Ladder.Skipped {
 		why = append(why, say("the peer was not asked %s (%s)", "未向对端询问 %s（%s）", skipped.Step, skipped.Reason))

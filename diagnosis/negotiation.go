@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -44,7 +45,7 @@ func responderRateLimited(f *facts) verdict {
 		return no
 	}
 	proposal, ok := l.Exchange(evidence.StepProposal)
-	if !ok || proposal.Outcome != evidence.IKESilent || f.proposalsAnswered() {
+	if !ok || proposal.Outcome != evidence.IKESilent || proposal.Unsolicited > 0 || f.proposalsAnswered() {
 		return no
 	}
 	v := yes(Likely,
@@ -117,11 +118,33 @@ func peerNoConfig(f *facts) verdict {
 	default:
 		return no
 	}
-	seen := []Text{offerText(2, l.V2), modeText("main", l.Main), modeText("aggressive", l.Aggressive)}
-	if l.V2.Accepts != evidence.No || !l.Main.Answers.Known() && !l.Aggressive.Answers.Known() {
-		return f.refused(Possible, append(seen, say("the other version was not asked", "未询问另一版本"))...)
+	seen := []Text{say("we ask from %s", "本端地址为 %s", f.asker()), offerText(2, l.V2), modeText("main", l.Main), modeText("aggressive", l.Aggressive)}
+	switch {
+	case f.mayTakeOther():
+		return no // the other version, or mode, was not asked yet
+	case l.V2.Accepts != evidence.No || l.Confirmed != evidence.Yes:
+		return f.refused(Possible, append(seen, say("a peer that takes none but uncommon algorithms looks the same", "只接受不常用算法的对端表现相同"))...)
 	}
 	return f.refused(Likely, seen...)
+}
+
+// mayTakeOther reports whether the peer answers IKEv1 in a mode in which it was
+// not asked for all it may take.
+func (f *facts) mayTakeOther() bool {
+	for _, o := range []evidence.IKEOffers{f.Ladder.Main, f.Ladder.Aggressive} {
+		if o.Answers == evidence.Yes && o.Accepts == evidence.Unknown {
+			return true
+		}
+	}
+	return false
+}
+
+// asker is the address that the ladder asked from.
+func (f *facts) asker() string {
+	if a, ok := f.Ladder.Local.Get(); ok {
+		return a.String()
+	}
+	return "?"
 }
 
 // ikev1ModeMismatch: the peer takes IKEv1 in the other mode only. Without a
@@ -185,15 +208,25 @@ func (f *facts) proposalRefused() verdict {
 	if len(f.Ladder.Mismatches) == 0 {
 		return f.refused(Likely, append(seen, say("it takes others; which attribute differs was not found", "对端接受其他提议；未能确定是哪一项属性不同"))...)
 	}
+	if f.Declared.IKEVersion != 1 && f.Ladder.Confirmed != evidence.Yes {
+		return f.refused(Likely, seen...)
+	}
 	return f.refused(Certain, seen...)
 }
 
 func mismatchText(m evidence.Mismatch) Text {
-	declared := cmp.Or(strings.Join(m.Declared, ", "), "-")
-	if len(m.Accepts) == 0 {
-		return say("%s: declared %s, which the peer does not take", "%s：声明为 %s，对端不接受", m.Attribute, declared)
+	declared, takes := cmp.Or(strings.Join(m.Declared, ", "), "-"), strings.Join(m.Accepts, ", ")
+	zh := map[evidence.Attribute]string{evidence.Encryption: "加密算法", evidence.Integrity: "完整性算法", evidence.PRF: "PRF", evidence.Group: "DH 组"}[m.Attribute]
+	if takes == "" {
+		return Text{
+			EN: fmt.Sprintf("%s: declared %s, which the peer does not take", m.Attribute, declared),
+			ZH: fmt.Sprintf("%s：声明为 %s，对端不接受", zh, declared),
+		}
 	}
-	return say("%s: declared %s, the peer takes %s", "%s：声明为 %s，对端接受 %s", m.Attribute, declared, strings.Join(m.Accepts, ", "))
+	return Text{
+		EN: fmt.Sprintf("%s: declared %s, the peer takes %s", m.Attribute, declared, takes),
+		ZH: fmt.Sprintf("%s：声明为 %s，对端接受 %s", zh, declared, takes),
+	}
 }
 
 // ikeFragmentLoss: IKE messages above the path MTU, which IP fragments, get no
@@ -202,7 +235,8 @@ func mismatchText(m evidence.Mismatch) Text {
 func ikeFragmentLoss(f *facts) verdict {
 	var seen []Text
 	for _, l := range f.Ladder.Large {
-		if l.SmallAnswered >= 2 && l.LargeSent >= 3 && l.LargeAnswered == 0 {
+		// At 30 % random loss this happens once in a thousand runs.
+		if l.SmallSent >= 5 && l.SmallAnswered == l.SmallSent && l.LargeSent >= 5 && l.LargeAnswered == 0 {
 			seen = append(seen, say("UDP %d: %d of %d requests of %d bytes answered, 0 of %d of %d bytes", "UDP %d：%[4]d 字节的请求应答 %[2]d/%[3]d，%[6]d 字节的应答 0/%[5]d",
 				l.Port, l.SmallAnswered, l.SmallSent, l.SmallBytes, l.LargeSent, l.LargeBytes))
 		}
@@ -258,6 +292,6 @@ func offerText(version int, o evidence.IKEOffers) Text {
 func modeText(mode string, o evidence.IKEOffers) Text {
 	t := offerText(1, o)
 	t.EN = strings.Replace(t.EN, "IKEv1", "IKEv1 "+mode+" mode", 1)
-	t.ZH = strings.Replace(t.ZH, "IKEv1", "IKEv1 "+mode+" 模式", 1)
+	t.ZH = strings.Replace(t.ZH, "IKEv1", "IKEv1 "+map[string]string{"main": "主模式", "aggressive": "野蛮模式"}[mode], 1)
 	return t
 }

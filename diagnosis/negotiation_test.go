@@ -24,7 +24,7 @@ func ladder(version int, v2, mainMode, aggressive evidence.IKEOffers, mismatches
 	return func(s *evidence.Snapshot) {
 		noTunnel(s)
 		s.Declared.IKEVersion, s.Declared.IKEProposals = version, []string{"aes256-sha256-modp2048"}
-		s.Ladder = evidence.Ladder{Time: evidence.Some(now.Add(-5 * time.Second)), V2: v2, Main: mainMode, Aggressive: aggressive, Mismatches: mismatches}
+		s.Ladder = evidence.Ladder{Time: evidence.Some(now.Add(-5 * time.Second)), V2: v2, Main: mainMode, Aggressive: aggressive, Mismatches: mismatches, Confirmed: evidence.Yes}
 	}
 }
 
@@ -46,7 +46,7 @@ func carries(s *evidence.Snapshot) {
 
 func large(small, large int) func(*evidence.Snapshot) {
 	return func(s *evidence.Snapshot) {
-		s.Ladder.Large = []evidence.LargeIKE{{Port: 500, SmallBytes: 600, SmallSent: 3, SmallAnswered: small, LargeBytes: 2000, LargeSent: 3, LargeAnswered: large}}
+		s.Ladder.Large = []evidence.LargeIKE{{Port: 500, SmallBytes: 600, SmallSent: 5, SmallAnswered: small, LargeBytes: 2000, LargeSent: 5, LargeAnswered: large}}
 	}
 }
 
@@ -83,6 +83,11 @@ func TestNegotiation(t *testing.T) {
 		{"no configuration for a stranger", but(ladder(0, refusesAll, none, none), elsewhere, noInner, func(s *evidence.Snapshot) {
 			s.Declared.IKEProposals = nil
 		}), OK, "peer_no_config"},
+		{"IKEv2 refused, IKEv1 not asked yet", ladder(2, refusesAll, evidence.IKEOffers{Answers: evidence.Yes}, none), "tunnel_down", ""},
+		{"IKEv2 refused, IKEv1 not asked yet, nothing inner", but(ladder(2, refusesAll, evidence.IKEOffers{Answers: evidence.Yes}, none), noInner), Undecided, ""},
+		{"declared and not found out, nothing inner", but(ladder(1, takes, evidence.IKEOffers{Answers: evidence.Yes}, none), noInner), Undecided, ""},
+		{"declared and taken, nothing inner", but(ladder(2, takes, none, none), noInner), OK, ""},
+		{"authentication unanswered, nothing inner", but(ladder(2, takes, none, none), noInner, auth(evidence.IKEAuth{Stage: evidence.StageAuth})), Undecided, ""},
 		{"IKEv2 refused, tunnel works", but(ladder(2, refusesAll, none, none), carries), OK, "peer_no_config"},
 
 		{"IKEv2 declared, peer takes IKEv1", ladder(2, refusesAll, takes, none), "ike_version_mismatch", ""},
@@ -112,14 +117,14 @@ func TestNegotiation(t *testing.T) {
 			s.Ladder.Exchanges[1].Outcome = silent
 		}), "tunnel_down", ""},
 
-		{"large requests lost", but(ladder(2, takes, none, none), large(3, 0)), "ike_fragment_loss", ""},
-		{"large requests lost, peer fragments IKE", but(ladder(2, takes, none, none), large(3, 0), func(s *evidence.Snapshot) {
+		{"large requests lost", but(ladder(2, takes, none, none), large(5, 0)), "ike_fragment_loss", ""},
+		{"large requests lost, peer fragments IKE", but(ladder(2, takes, none, none), large(5, 0), func(s *evidence.Snapshot) {
 			s.Ladder.Features.Fragmentation = evidence.Yes
 		}), "tunnel_down", "ike_fragment_loss"},
-		{"large requests lost, tunnel works", but(ladder(2, takes, none, none), large(3, 0), carries), OK, "ike_fragment_loss"},
-		{"large requests lost, key refused", but(ladder(2, takes, none, none), large(3, 0), auth(evidence.IKEAuth{Stage: evidence.StageAuth, Notify: "AUTHENTICATION_FAILED"})), "psk_mismatch", "ike_fragment_loss"},
-		{"one large request answered", but(ladder(2, takes, none, none), large(3, 1)), "tunnel_down", ""},
-		{"small ones lost as well", but(ladder(2, takes, none, none), large(1, 0)), "tunnel_down", ""},
+		{"large requests lost, tunnel works", but(ladder(2, takes, none, none), large(5, 0), carries), OK, "ike_fragment_loss"},
+		{"large requests lost, key refused", but(ladder(2, takes, none, none), large(5, 0), auth(evidence.IKEAuth{Stage: evidence.StageAuth, Notify: "AUTHENTICATION_FAILED"})), "psk_mismatch", "ike_fragment_loss"},
+		{"one large request answered", but(ladder(2, takes, none, none), large(5, 1)), "tunnel_down", ""},
+		{"small ones lost as well", but(ladder(2, takes, none, none), large(4, 0)), "tunnel_down", ""},
 
 		{"NAT on our side", func(s *evidence.Snapshot) {
 			ladder(2, takes, none, none)(s)
