@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -23,6 +24,10 @@ type testCase struct {
 	diagnosis string
 	evidence  func(l *lab.Lab) string // a regular expression that the cause's evidence must match
 	carries   bool                    // whether the networks behind the gateways still reach each other
+	info      string                  // the diagnosis of a finding of severity info that must be there too
+	log       string                  // a regular expression that matches the log of gateway b, which refuses the tunnel
+
+	after func(l *lab.Lab) // checks more of the lab, after the probe
 
 	flags    []string // for agent probe
 	alsoIPv6 bool     // repeat the case over an IPv6 underlay
@@ -37,6 +42,7 @@ var healthy = []testCase{
 	{
 		name:   "behind_nat",
 		config: lab.Config{NAT: true},
+		info:   "behind_nat",
 	},
 	{
 		name:     "gateway_ignores_ping",
@@ -200,14 +206,32 @@ func (c testCase) check(l *lab.Lab) {
 	if report.Diagnosis != c.diagnosis {
 		t.Errorf("diagnosis is %q, want %q: %s", report.Diagnosis, c.diagnosis, report.Summary)
 	}
+	if c.info != "" && report.Finding(c.info) == nil {
+		t.Errorf("no finding %s", c.info)
+	}
 	if c.diagnosis == "ok" {
 		checkHealthy(t, report)
 	} else {
 		c.checkCause(l, report)
 	}
-	// After the probe: before it, this would set a waiting tunnel up.
-	if carries := l.Carries(); carries != c.carries {
+	if c.after != nil {
+		c.after(l)
+	}
+	// After the probe: before it, this would set a waiting tunnel up. That
+	// nothing passes takes a while to tell; the peer's log tells it as well.
+	if c.log != "" && !c.carries {
+		c.checkLog(l)
+	} else if carries := l.Carries(); carries != c.carries {
 		t.Errorf("the tunnel carries packets: %v, want %v: this lab is not what the case says", carries, c.carries)
+	}
+}
+
+// checkLog checks that gateway b met what the case says.
+func (c testCase) checkLog(l *lab.Lab) {
+	l.T().Helper()
+	log, err := os.ReadFile(l.B.IKE.Log())
+	if err != nil || !matches(c.log, string(log)) {
+		l.T().Errorf("gateway b's log does not match %q, error %v: this lab is not what the case says", c.log, err)
 	}
 }
 
@@ -248,7 +272,7 @@ func (c testCase) checkCause(l *lab.Lab, report *lab.Report) {
 	if c.evidence == nil {
 		return
 	}
-	if want := c.evidence(l); !regexp.MustCompile(want).MatchString(evidence) {
+	if want := c.evidence(l); !matches(want, evidence) {
 		t.Errorf("evidence does not match %q:\n%s", want, evidence)
 	}
 }

@@ -1,6 +1,7 @@
 // Package integration holds the end-to-end tests of the agent: real gateways
 // with a real tunnel between them, one broken thing each, and the agent's
-// word on it. Package lab provides the network, and says what it needs.
+// word on it. Package lab provides the network, and says what it needs;
+// packages.sh installs that.
 //
 //	go test -count=1 ./integration                            # all of them
 //	go test -count=1 ./integration -run 'Diagnosis/esp'       # some

@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -79,35 +78,119 @@ func awaitDiagnosis(l *lab.Lab, p *lab.Prometheus, want string, within time.Dura
 	t.Fatalf("Prometheus has the causes %q after %v, want only %s", seen, within, want)
 }
 
-// TestHarmless watches the peer while the agent beats at its fastest. How
-// long is up to VPNPROBE_LAB_SOAK.
-func TestHarmless(t *testing.T) {
-	soak := 30 * time.Second
-	if s := os.Getenv("VPNPROBE_LAB_SOAK"); s != "" {
-		var err error
-		if soak, err = time.ParseDuration(s); err != nil {
-			t.Fatal(err)
-		}
+// peers are the IKE daemons that are watched while the agent is at work.
+var peers = []struct {
+	name   string
+	daemon lab.Daemon
+	keeps  time.Duration // a half-open handshake
+}{
+	{"strongswan", lab.StrongSwan, 30 * time.Second},
+	{"libreswan", lab.Libreswan, 200 * time.Second},
+}
+
+// TestHeartbeats lets the peer have as many heartbeats as a peer gets in an
+// hour, by several agents that each beat at their fastest.
+func TestHeartbeats(t *testing.T) {
+	const (
+		agents = 6
+		hour   = int(time.Hour / (10 * time.Second)) // at the default interval
+	)
+	for _, peer := range peers {
+		lab.Run(t, peer.name, lab.Config{DaemonB: peer.daemon}, func(l *lab.Lab) {
+			t := l.T()
+			l.Establish()
+			before := l.B.SPIs()
+			if len(before) != 2 {
+				t.Fatalf("SPIs at the peer: %v, want two", before)
+			}
+			ike := l.B.Count("INPUT", "-p udp --dport 500")
+			natt := l.B.Count("INPUT", "-p udp --dport 4500")
+			for range agents {
+				l.StartAgent("interval: 1s\n")
+			}
+			for start := time.Now(); ike() < hour || natt() < hour; time.Sleep(time.Second) {
+				if n := l.B.IKE.HalfOpen(); n != 0 {
+					t.Fatalf("%d half-open handshakes at the peer", n)
+				}
+				if time.Since(start) > 2*time.Minute {
+					t.Fatalf("the peer saw %d and %d heartbeats, want %d on either port", ike(), natt(), hour)
+				}
+			}
+			if n := l.B.IKE.HalfOpen(); n != 0 {
+				t.Errorf("%d half-open handshakes at the peer", n)
+			}
+			if after := l.B.SPIs(); !slices.Equal(before, after) {
+				t.Errorf("SPIs at the peer were %v and are %v", before, after)
+			}
+		})
 	}
-	lab.Run(t, "heartbeat", lab.Config{Timeout: soak + time.Minute}, func(l *lab.Lab) {
+}
+
+// TestLiveTunnel watches the peer and the tunnel while one on-demand run
+// follows the other, longer than the budget holds back a second handshake.
+func TestLiveTunnel(t *testing.T) {
+	const (
+		soak    = 80 * time.Second
+		packets = int(soak / (50 * time.Millisecond))
+	)
+	for _, peer := range peers {
+		lab.Run(t, peer.name, lab.Config{DaemonB: peer.daemon, Identified: true}, func(l *lab.Lab) {
+			t := l.T()
+			l.Establish()
+			before := l.B.SPIs()
+			answered := l.Traffic(packets)
+			reports := l.KeepProbing("--authenticate", "--duration", "5s")
+			highest := 0
+			for start := time.Now(); time.Since(start) < soak; time.Sleep(50 * time.Millisecond) {
+				highest = max(highest, l.B.IKE.HalfOpen())
+			}
+			if n := answered(); n != packets {
+				t.Errorf("%d of %d packets crossed the tunnel", n, packets)
+			}
+			all := reports()
+			highest = max(highest, l.B.IKE.HalfOpen())
+			handshakes := 0
+			for _, r := range all {
+				if matches(`"step": ?"init"[^}]*"reused": ?false`, string(r.Raw)) {
+					handshakes++
+				}
+				if r.Diagnosis != "ok" {
+					t.Errorf("diagnosis is %s: %s", r.Diagnosis, r.Summary)
+				}
+			}
+			// One a minute is sent, and how long it stays is the peer's affair.
+			most := 1 + int(min(peer.keeps, soak)/time.Minute)
+			if handshakes == 0 || highest > most {
+				t.Errorf("%d half-open handshakes at a time at the peer, of %d; want %d at most, of one or more", highest, handshakes, most)
+			}
+			if after := l.B.SPIs(); !slices.Equal(before, after) {
+				t.Errorf("SPIs at the peer were %v and are %v", before, after)
+			}
+		})
+	}
+}
+
+// TestReestablish renews the tunnel again and again while the agent probes as
+// often as it can. The peer's limits of half-open handshakes are the defaults.
+func TestReestablish(t *testing.T) {
+	lab.Run(t, "strongswan", lab.Config{}, func(l *lab.Lab) {
 		t := l.T()
 		l.Establish()
-		before := l.B.SPIs()
-		if len(before) != 2 {
-			t.Fatalf("SPIs at the peer: %v, want two", before)
-		}
-		heartbeats := l.B.Count("INPUT", "-p udp --dport 500")
-		l.StartAgent("interval: 1s\n")
-		for start := time.Now(); time.Since(start) < soak; time.Sleep(time.Second) {
-			if n := l.B.IKE.HalfOpen(); n != 0 {
-				t.Fatalf("%d half-open handshakes at the peer", n)
+		reports := l.KeepProbing("--duration", "3s")
+		for range 5 {
+			before := l.B.SPIs()
+			l.A.IKE.Terminate()
+			// The next packet sets it up anew.
+			if !l.Carries() {
+				t.Fatal("the tunnel does not come back")
 			}
+			if after := l.B.SPIs(); len(after) != 2 || slices.Contains(after, before[0]) {
+				t.Fatalf("SPIs at the peer were %v and are %v, want two new ones", before, after)
+			}
+			time.Sleep(4 * time.Second)
 		}
-		if after := l.B.SPIs(); !slices.Equal(before, after) {
-			t.Errorf("SPIs at the peer were %v and are %v", before, after)
-		}
-		if n, want := heartbeats(), int(soak/time.Second)/2; n < want {
-			t.Errorf("the peer saw %d heartbeats, want %d or more", n, want)
+		if n := len(reports()); n < 5 {
+			t.Errorf("%d runs of the agent, want more", n)
 		}
 	})
 }

@@ -4,9 +4,11 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,21 +27,28 @@ const (
 	probePatience = 2 * time.Minute
 )
 
-// agentConfig declares the tunnel as its administrator would.
+// agentConfig declares the tunnel as the administrator of gateway a would.
 const agentConfig = `
-references: [%q]
-%s
+references: [%[1]q]
+state_directory: %[2]s
+%[3]s
 peers:
-  - name: %s
-    gateway: %q
+  - name: %[4]s
+    gateway: %[5]q
     interface: wan
-    ike: {version: 2, proposals: [aes256-sha256-modp2048]}
-    esp: {proposals: [aes256-sha256], mode: tunnel}
-    local_subnets: [%s]
-    remote_subnets: [%s]
-    inner:
-      - {address: %s, source: %s}
+    ike: {%[6]s}
+    esp: {proposals: [%[7]s], mode: %[8]s}
+    local_subnets: [%[9]s]
+    remote_subnets: [%[10]s]
+    %[11]s
 `
+
+// agentInner declares a host behind gateway b.
+const agentInner = "inner: [{address: " + LanBHost + ", source: " + LanAGateway + "}]"
+
+// stateDirectory is where the agent keeps what survives it. It does not
+// survive the lab.
+const stateDirectory = "/var/lib/vpnprobe"
 
 // Report is what agent probe said: its exit status, and the part of its JSON
 // that tests look at.
@@ -78,29 +87,64 @@ func (r *Report) Finding(diagnosis string) *Finding {
 // the ones every run gets.
 func (l *Lab) Probe(flags ...string) *Report {
 	l.t.Helper()
-	config := l.writeAgentConfig("")
 	l.runs++
-	name := func(suffix string) string {
-		return filepath.Join(guestResults, fmt.Sprintf("probe-%d%s", l.runs, suffix))
+	r, err := l.probe(l.runs, l.writeAgentConfig(filepath.Join(guestResults, "agent.yaml"), ""), flags)
+	if err != nil {
+		l.t.Fatal("lab: ", err)
 	}
+	return r
+}
+
+// KeepProbing runs agent probe again and again, until the function returned
+// is called. That returns all reports, and the test fails if a run had none.
+func (l *Lab) KeepProbing(flags ...string) (stop func() []*Report) {
+	l.t.Helper()
+	config := l.writeAgentConfig(filepath.Join(guestResults, "agent.yaml"), "")
+	ctx, cancel := context.WithCancel(context.Background())
+	l.t.Cleanup(cancel)
+	var reports []*Report
+	ended := make(chan error, 1)
+	go func() {
+		for n := 1; ctx.Err() == nil; n++ {
+			r, err := l.probe(n, config, flags)
+			if err != nil {
+				ended <- err
+				return
+			}
+			reports = append(reports, r)
+		}
+		ended <- nil
+	}()
+	return func() []*Report {
+		l.t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			l.t.Fatal("lab: ", err)
+		}
+		return reports
+	}
+}
+
+// probe runs agent probe once, the nth time.
+func (l *Lab) probe(n int, config string, flags []string) (*Report, error) {
 	cmd := l.A.Command(fmt.Sprintf("%s probe --config %s --peer %s --format json", agentPath(), config, PeerName))
 	cmd.Args = append(cmd.Args, flags...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := l.runFor(cmd, probePatience)
-	l.save(name(".json"), stdout.Bytes())
-	l.save(name(".stderr"), stderr.Bytes())
+	name := filepath.Join(guestResults, fmt.Sprintf("probe-%d", n))
+	saved := errors.Join(os.WriteFile(name+".json", stdout.Bytes(), 0o644), os.WriteFile(name+".stderr", stderr.Bytes(), 0o644))
 
 	r := &Report{Stderr: stderr.String(), Raw: stdout.Bytes()}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() {
 		r.ExitCode = exit.ExitCode()
 	} else if err != nil {
-		l.t.Fatalf("lab: run the agent: %v\n%s", err, r.Stderr)
+		return nil, fmt.Errorf("run the agent: %w\n%s", err, r.Stderr)
 	}
 	if err := json.Unmarshal(r.Raw, r); err != nil {
-		l.t.Fatalf("lab: the agent (exit status %d) printed no report: %v\n%s%s", r.ExitCode, err, r.Raw, r.Stderr)
+		return nil, fmt.Errorf("the agent (exit status %d) printed no report: %w\n%s%s", r.ExitCode, err, r.Raw, r.Stderr)
 	}
-	return r
+	return r, saved
 }
 
 // Agent is a running agent run.
@@ -109,17 +153,24 @@ type Agent struct {
 	cmd *exec.Cmd
 }
 
-// AgentListen is where the lab's agent run serves HTTP, on gateway a.
-const AgentListen = "127.0.0.1:9793"
+// AgentListen is where the lab's first agent run serves HTTP, on gateway a;
+// the others are on the ports above.
+const (
+	AgentListen = "127.0.0.1:9793"
+	agentPort   = 9793
+)
 
 // StartAgent starts agent run on gateway a. settings are top-level lines of
 // its configuration. The agent is stopped when the test ends, and must then
 // exit with status 0.
 func (l *Lab) StartAgent(settings string) *Agent {
 	l.t.Helper()
-	config := l.writeAgentConfig("listen: " + AgentListen + "\n" + settings)
+	name := fmt.Sprintf("agent-%d", l.agents)
+	listen := fmt.Sprintf("listen: 127.0.0.1:%d\n", agentPort+l.agents)
+	l.agents++
+	config := l.writeAgentConfig(filepath.Join(guestResults, name+".yaml"), listen+settings)
 	a := &Agent{lab: l, cmd: l.A.Command(agentPath() + " run --config " + config)}
-	l.start(a.cmd, "agent-run.log")
+	l.start(a.cmd, name+".log")
 	l.t.Cleanup(a.stop)
 	return a
 }
@@ -165,11 +216,30 @@ func (l *Lab) runFor(cmd *exec.Cmd, patience time.Duration) error {
 	return cmd.Wait()
 }
 
-func (l *Lab) writeAgentConfig(settings string) (path string) {
+// writeAgentConfig declares to the agent what gateway a is told of the tunnel.
+func (l *Lab) writeAgentConfig(path, settings string) string {
 	l.t.Helper()
-	path = filepath.Join(guestResults, "agent.yaml")
-	l.save(path, fmt.Appendf(nil, agentConfig, l.plan.ref, settings, PeerName, l.plan.b,
-		LanASubnet, LanBSubnet, LanBHost, LanAGateway))
+	t := l.A.Tunnel
+	ike := fmt.Sprintf("version: %d, proposals: [%s]", t.Version, t.IKE)
+	if t.Version == 1 {
+		ike += ", mode: " + pick(t.Aggressive, "aggressive", "main")
+	}
+	if l.config.Identified {
+		key := filepath.Join(guestResults, "psk")
+		if err := os.WriteFile(key, []byte(t.Key+"\n"), 0o600); err != nil {
+			l.t.Fatal("lab: ", err)
+		}
+		ike += fmt.Sprintf(", local_id: %q, remote_id: %q, psk_file: %s", t.LocalID, t.RemoteID, key)
+	}
+	inner := "" // outside the tunnel of a case that does not connect the networks
+	if netip.MustParsePrefix(t.RemoteSubnet).Contains(netip.MustParseAddr(LanBHost)) {
+		inner = agentInner
+	}
+	if err := os.MkdirAll(stateDirectory, 0o700); err != nil {
+		l.t.Fatal("lab: ", err)
+	}
+	l.save(path, fmt.Appendf(nil, agentConfig, l.plan.ref, stateDirectory, settings, PeerName, l.plan.b, ike,
+		t.ESP, pick(t.Transport, "transport", "tunnel"), t.LocalSubnet, t.RemoteSubnet, inner))
 	return path
 }
 

@@ -3,9 +3,11 @@
 //
 //	 lan-a ── a ─────────── isp ─────────── b ── lan-b
 //	10.1.0.10 │ 203.0.113.2  │  198.51.100.2 │  10.2.0.10
-//	      (nat, optional) reference     strongSwan
-//	      strongSwan      192.0.2.53
+//	      (nat, optional) reference     (nat, optional)
+//	      strongSwan      192.0.2.53    strongSwan
 //	      and the agent
+//
+// Either gateway can run libreswan instead, and gateway b OpenIKED.
 //
 // The usual build machine's kernel has neither ESP nor netem, and a test must
 // not touch that machine's network anyway. So every test boots its own User

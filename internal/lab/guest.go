@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +22,10 @@ const (
 	guestLog     = "guest.log"
 	umlModules   = "/usr/lib/uml/modules"
 	searchPath   = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+	// unpacked is where the host has the packages that are not installed, but
+	// unpacked by integration/packages.sh.
+	unpacked = "/var/cache/vpnprobe-lab"
 )
 
 // modules are loaded at boot, in one go: on demand, the first packet that
@@ -95,30 +102,13 @@ func layOutRoot(results string) error {
 	if err := os.Chdir(root); err != nil {
 		return err
 	}
-	for _, dir := range []string{"host", "results", "proc", "sys", "dev", "run", "tmp", "root", "lib", "var/lib", "var/log", "var/tmp"} {
+	for _, dir := range []string{"host", "results", "proc", "sys", "dev", "run", "tmp", "root", "lib", "etc", "usr/libexec", "var/lib", "var/log", "var/tmp"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
-	links := map[string]string{
-		"usr": "host/usr", "etc": "host/etc",
-		"bin": "usr/bin", "sbin": "usr/sbin", "lib64": "usr/lib64", "var/run": "/run",
-		"lib/modules": umlModules,
-	}
-	// /lib is /usr/lib with the kernel's modules added, where modprobe looks.
-	libs, err := os.ReadDir("/usr/lib")
-	if err != nil {
+	if err := linkRoot(); err != nil {
 		return err
-	}
-	for _, lib := range libs {
-		if lib.Name() != "modules" {
-			links["lib/"+lib.Name()] = "/usr/lib/" + lib.Name()
-		}
-	}
-	for link, target := range links {
-		if err := os.Symlink(target, link); err != nil {
-			return err
-		}
 	}
 	// Pivoting, not chroot: the kernel's own calls of modprobe follow.
 	if err := unix.PivotRoot(".", "host"); err != nil {
@@ -138,4 +128,49 @@ func layOutRoot(results string) error {
 		}
 	}
 	return syscall.Sethostname([]byte("lab"))
+}
+
+// linkRoot fills the new root, which is the current directory, with links to
+// the host's files.
+func linkRoot() error {
+	links := map[string]string{
+		"bin": "usr/bin", "sbin": "usr/sbin", "lib64": "usr/lib64", "var/run": "/run",
+		// Where modprobe looks, and where libreswan expects itself.
+		"lib/modules": umlModules, "usr/libexec/ipsec": hostRoot + unpacked + "/libreswan" + libreswanPrograms,
+	}
+	for dir, own := range map[string][]string{
+		"/usr":         {"libexec"},
+		"/usr/libexec": {"ipsec"},
+		"/usr/lib":     {"modules"},
+		"/etc":         {"passwd", "group", "iked"}, // an installed daemon would have its user
+	} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		to := strings.TrimPrefix(dir, "/")
+		if dir == "/usr/lib" {
+			to = "lib" // the host's /lib is a link to it
+		}
+		for _, entry := range entries {
+			if !slices.Contains(own, entry.Name()) {
+				links[path.Join(to, entry.Name())] = path.Join(hostRoot, dir, entry.Name())
+			}
+		}
+	}
+	for link, target := range links {
+		if err := os.Symlink(target, link); err != nil {
+			return err
+		}
+	}
+	for _, file := range []string{"etc/passwd", "etc/group"} {
+		content, err := os.ReadFile("/" + file)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

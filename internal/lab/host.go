@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +76,10 @@ func missing() string {
 		{"/usr/bin/ping", "iputils-ping"},
 		{"/usr/bin/tcpdump", "tcpdump"},
 		{"/usr/bin/prometheus", "prometheus"},
+		{unpacked + "/libreswan" + libreswanPrograms + "/pluto", "libreswan"},
+		{"/usr/bin/certutil", "libnss3-tools"},
+		{unpacked + "/openiked/usr/sbin/iked", "openiked"},
+		{"/usr/bin/openssl", "openssl"},
 	} {
 		if _, err := os.Stat(need.file); err != nil {
 			packages = append(packages, need.pkg)
@@ -83,7 +88,7 @@ func missing() string {
 	if len(packages) == 0 {
 		return ""
 	}
-	return "missing parts of the lab: apt-get install --no-install-recommends " + strings.Join(packages, " ")
+	return "missing parts of the lab, of " + strings.Join(slices.Compact(packages), ", ") + ": run integration/packages.sh"
 }
 
 // buildInit builds the test binary that is running, which is the one of the

@@ -3,7 +3,11 @@
 package lab
 
 import (
+	"bytes"
+	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -19,6 +23,21 @@ type Config struct {
 	// travels in UDP port 4500. IPv4 only.
 	NAT bool
 
+	// PeerNAT puts gateway b behind a router that forwards IKE to it, and
+	// has the public address. IPv4 only.
+	PeerNAT bool
+
+	// DaemonA and DaemonB are what the gateways run, strongSwan by default.
+	DaemonA, DaemonB Daemon
+
+	// Tunnel, if not nil, changes what each gateway is told, and what the
+	// agent's administrator declares is what gateway a is told. Theirs
+	// changes it for gateway b alone, after that.
+	Tunnel, Theirs func(*Tunnel)
+
+	// Identified declares the identities and the pre-shared key to the agent.
+	Identified bool
+
 	// Timeout ends a kernel that hangs. Zero is three minutes, which is
 	// several times what a case takes on a busy machine.
 	Timeout time.Duration
@@ -31,17 +50,20 @@ type Lab struct {
 	A, B           *Gateway // the gateways; the agent runs on A
 	ISP, Reference *Node    // the router between them, and an unrelated host
 	NAT            *Node    // the router in front of A; nil without Config.NAT
+	PeerNAT        *Node    // the router in front of B; nil without Config.PeerNAT
 
 	t      testing.TB
 	config Config
 	plan   plan
-	runs   int // agent runs so far, to name their files
+	runs   int // runs of agent probe so far, to name their files
+	agents int // agents started so far
+	counts int // packet counters so far, to tell them apart
 }
 
 // newLab lays the network out and starts both gateways' IKE daemons.
 func newLab(t testing.TB, config Config) *Lab {
 	t.Helper()
-	if config.IPv6 && config.NAT {
+	if config.IPv6 && (config.NAT || config.PeerNAT) {
 		t.Fatal("lab: NAT is for IPv4")
 	}
 	l := &Lab{t: t, config: config, plan: planIPv4}
@@ -52,9 +74,14 @@ func newLab(t testing.TB, config Config) *Lab {
 	if os.Getenv(envKeep) != "" {
 		l.record()
 	}
-	l.A.IKE, l.B.IKE = startStrongSwan(l.A), startStrongSwan(l.B)
-	l.A.IKE.load(l.connection(l.A))
-	l.B.IKE.load(l.connection(l.B))
+	l.A.Tunnel, l.B.Tunnel = l.tunnels()
+	l.A.IKE, l.B.IKE = newIKE(l.A, config.DaemonA), newIKE(l.B, config.DaemonB)
+	for _, ike := range []IKE{l.A.IKE, l.B.IKE} {
+		t.Cleanup(ike.Stop)
+		ike.launch()
+	}
+	l.A.IKE.configure()
+	l.B.IKE.configure()
 	return l
 }
 
@@ -87,11 +114,35 @@ func (l *Lab) Hop() string { return l.plan.ispA }
 // it, the first packet for the far side sets it up, as is usual.
 func (l *Lab) Establish() {
 	l.t.Helper()
-	l.A.IKE.initiate()
+	l.A.IKE.Initiate()
 	if !l.Carries() {
 		l.t.Fatal("lab: the tunnel is up but carries nothing")
 	}
 }
+
+// Traffic begins to send packets through the tunnel, 20 a second. The function
+// returned waits for the end, and tells how many were answered.
+func (l *Lab) Traffic(packets int) (answered func() int) {
+	l.t.Helper()
+	ping := l.LanA.Command(fmt.Sprintf("ping -n -q -i 0.05 -W 2 -c %d %s", packets, LanBHost))
+	var out bytes.Buffer
+	ping.Stdout, ping.Stderr = &out, &out
+	if err := ping.Start(); err != nil {
+		l.t.Fatal("lab: ", err)
+	}
+	return func() int {
+		l.t.Helper()
+		err := ping.Wait()
+		match := received.FindStringSubmatch(out.String())
+		if match == nil {
+			l.t.Fatalf("lab: ping: %v: %s", err, &out)
+		}
+		n, _ := strconv.Atoi(match[1])
+		return n
+	}
+}
+
+var received = regexp.MustCompile(`(\d+) received`)
 
 // Carries says whether the hosts behind the gateways reach each other: the
 // truth that a diagnosis is measured by. One answer is enough, for some

@@ -21,6 +21,9 @@ const (
 
 	natInside = "192.168.100.1"
 	natClient = "192.168.100.2" // gateway a's own address behind NAT
+
+	peerNATInside = "192.168.200.1"
+	peerNATClient = "192.168.200.2" // gateway b's own address behind NAT
 )
 
 // plan is the underlay in one address family: its numbers, and what the
@@ -69,7 +72,7 @@ func (l *Lab) layOut() {
 	l.ISP, l.Reference = l.node("isp"), l.node("reference")
 	nodes := []*Node{l.LanA, l.LanB, l.A.Node, l.B.Node, l.ISP, l.Reference}
 
-	p, edge := l.plan, l.A.Node // edge holds a's public address
+	p, edge, peerEdge := l.plan, l.A.Node, l.B.Node // the edges hold the public addresses
 	var cables []cable
 	if l.config.NAT {
 		l.NAT = l.node("nat")
@@ -80,17 +83,30 @@ func (l *Lab) layOut() {
 			end{l.NAT, "lan", natInside + "/24", ""},
 		})
 	}
+	if l.config.PeerNAT {
+		l.PeerNAT = l.node("peer-nat")
+		nodes, peerEdge = append(nodes, l.PeerNAT), l.PeerNAT
+		l.B.Address = peerNATClient
+		cables = append(cables, cable{
+			end{l.B.Node, "wan", peerNATClient + "/24", peerNATInside},
+			end{l.PeerNAT, "lan", peerNATInside + "/24", ""},
+		})
+	}
 	cables = append(cables,
 		cable{end{l.LanA, "eth0", LanAHost + "/24", LanAGateway}, end{l.A.Node, "lan", LanAGateway + "/24", ""}},
 		cable{end{l.LanB, "eth0", LanBHost + "/24", LanBGateway}, end{l.B.Node, "lan", LanBGateway + "/24", ""}},
 		cable{end{edge, "wan", p.subnet(p.a), p.ispA}, end{l.ISP, "to-a", p.subnet(p.ispA), ""}},
-		cable{end{l.B.Node, "wan", p.subnet(p.b), p.ispB}, end{l.ISP, "to-b", p.subnet(p.ispB), ""}},
+		cable{end{peerEdge, "wan", p.subnet(p.b), p.ispB}, end{l.ISP, "to-b", p.subnet(p.ispB), ""}},
 		cable{end{l.Reference, "wan", p.subnet(p.ref), p.ispRef}, end{l.ISP, "to-ref", p.subnet(p.ispRef), ""}},
 	)
 	l.makeRouters()
 	l.create(nodes, cables)
 	if l.NAT != nil {
 		l.NAT.Run("iptables-legacy -t nat -A POSTROUTING -o wan -j MASQUERADE")
+	}
+	if l.PeerNAT != nil {
+		l.PeerNAT.Run("iptables-legacy -t nat -A POSTROUTING -o wan -j MASQUERADE")
+		l.PeerNAT.Run("iptables-legacy -t nat -A PREROUTING -i wan -p udp -m multiport --dports 500,4500 -j DNAT --to-destination " + peerNATClient)
 	}
 }
 

@@ -25,8 +25,9 @@ type Node struct {
 // Gateway is a node with an end of the tunnel.
 type Gateway struct {
 	*Node
-	Address string      // its own address in the underlay
-	IKE     *StrongSwan // its IKE daemon
+	Address string // its own address in the underlay
+	Tunnel  Tunnel // what its IKE daemon is told
+	IKE     IKE    // its IKE daemon
 }
 
 // Command returns a command, its words separated by blanks, ready to run on
@@ -59,8 +60,10 @@ func (n *Node) Run(command string) string {
 func (n *Node) Count(chain, match string) func() int {
 	n.lab.t.Helper()
 	iptables := n.plan().iptables + " -w "
-	rule := match + " -m comment --comment count"
-	n.Run(iptables + "-I " + chain + " " + rule)
+	n.lab.counts++
+	name := fmt.Sprintf("count-%d", n.lab.counts)
+	counter := regexp.MustCompile(`--comment ` + name + ` -c (\d+) `)
+	n.Run(iptables + "-I " + chain + " " + match + " -m comment --comment " + name)
 	return func() int {
 		n.lab.t.Helper()
 		count := counter.FindStringSubmatch(n.Run(iptables + "-S " + chain + " -v"))
@@ -71,8 +74,6 @@ func (n *Node) Count(chain, match string) func() int {
 		return packets
 	}
 }
-
-var counter = regexp.MustCompile(`--comment count -c (\d+) `)
 
 var spi = regexp.MustCompile(`spi (0x[0-9a-f]+)`)
 
@@ -113,6 +114,22 @@ func (n *Node) ListenTCP(address string) {
 			conn.Close()
 		}
 	}()
+}
+
+// DialUDP returns a UDP socket on the node that talks to an address. It is
+// closed when the test ends.
+func (n *Node) DialUDP(address string) net.Conn {
+	n.lab.t.Helper()
+	var conn net.Conn
+	err := n.inside(func() (err error) {
+		conn, err = net.Dial("udp", address)
+		return err
+	})
+	if err != nil {
+		n.lab.t.Fatalf("lab: %s: %v", n.Name, err)
+	}
+	n.lab.t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 // inside calls f with its thread in the node's network namespace: the sockets
