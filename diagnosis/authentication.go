@@ -42,6 +42,9 @@ func pskMismatch(f *facts) verdict {
 		seen = say("the peer answers authentication with %s", "对端以 %s 应答认证", a.Notify)
 	case a.Authenticated == evidence.No:
 		seen = say("the peer's own authentication does not fit the key", "对端的认证与密钥不符")
+	case f.Declared.IKEVersion == 1 && f.ikeAnswers() == evidence.Yes && f.behindNAT() != evidence.Yes:
+		// IKEv1 has no answer for what it cannot decrypt.
+		seen = say("the peer answers main mode up to the first message under the key, and that one not", "对端应答主模式直至首个使用密钥的报文，该报文无应答")
 	default:
 		return no
 	}

@@ -170,6 +170,11 @@ func TestAuthentication(t *testing.T) {
 		{"key refused", but(noTunnel, auth(evidence.IKEAuth{Stage: evidence.StageAuth, Notify: "AUTHENTICATION_FAILED"})), "psk_mismatch", ""},
 		{"peer's proof wrong", but(noTunnel, auth(evidence.IKEAuth{Stage: evidence.StageAuth, Authenticated: evidence.No})), "psk_mismatch", ""},
 		{"no answer to authentication", but(noTunnel, auth(evidence.IKEAuth{Stage: evidence.StageAuth})), "tunnel_down", ""},
+		{"no answer to authentication in IKEv1", but(noTunnel, auth(evidence.IKEAuth{Stage: evidence.StageAuth}), func(s *evidence.Snapshot) { s.Declared.IKEVersion = 1 }), "psk_mismatch", ""},
+		{"no answer to authentication in IKEv1 behind NAT", but(noTunnel, auth(evidence.IKEAuth{Stage: evidence.StageAuth}), func(s *evidence.Snapshot) {
+			s.Declared.IKEVersion = 1
+			s.Host.Route.Source = evidence.Some(netip.MustParseAddr("192.168.100.2"))
+		}), "tunnel_down", "behind_nat"},
 		{"another refusal", but(noTunnel, auth(evidence.IKEAuth{Stage: evidence.StageAuth, Notify: "INTERNAL_ADDRESS_FAILURE"})), "tunnel_down", ""},
 		{"key refused, tunnel works", auth(evidence.IKEAuth{Stage: evidence.StageAuth, Notify: "AUTHENTICATION_FAILED"}), OK, "psk_mismatch"},
 		{"key refused an hour ago", but(noTunnel, func(s *evidence.Snapshot) {

@@ -19,7 +19,7 @@ var (
 		"silent", "refused", "prohibited", "unreachable", "send_error", "other",
 	}
 	skipReasons = []string{
-		"budget", "daemon_negotiating", "cookie", "time", "no_state_directory", "on_demand_only", "other",
+		"budget", "daemon_negotiating", "cookie", "time", "no_state_directory", "on_demand_only", "unsupported", "other",
 	}
 	authStages = []string{"init", "auth", "child", "complete", "other"}
 	attributes = []evidence.Attribute{evidence.Encryption, evidence.Integrity, evidence.PRF, evidence.Group}

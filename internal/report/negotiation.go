@@ -231,13 +231,17 @@ func (t *text) skipReason(s evidence.SkippedStep, now time.Time) string {
 			again = fmt.Sprintf(t.say("possible again in %s", "%s 后可再次询问"), duration(max(time.Second, until.Sub(now)).Round(time.Second)))
 		}
 	case evidence.SkipNegotiating:
-		why = t.say("this host's IKE daemon is negotiating with the peer", "本机 IKE 进程正在与对端协商")
+		if s.Detail == "" { // which says so, of which daemon
+			why = t.say("this host's IKE daemon is negotiating with the peer", "本机 IKE 进程正在与对端协商")
+		}
 	case evidence.SkipCookie:
 		why = t.say("the peer asked for a cookie, it holds many half-open SAs", "对端要求 cookie，其半开 SA 很多")
 	case evidence.SkipTime:
 		why = t.say("the run ended first", "本次运行先结束了")
 	case evidence.SkipNoState:
 		why = t.say("there is no directory to keep the budget in", "没有可保存限额的目录")
+	case evidence.SkipUnsupported:
+		why = t.say("it has an algorithm that cannot be asked for", "含有无法询问的算法")
 	case evidence.SkipNotOnDemand:
 		why = t.say("left to agent probe", "仅由 agent probe 询问")
 	default:
