@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,10 +57,11 @@ type IKE struct {
 	// prefer is the request that the peer answered last.
 	prefer evidence.IKERequest
 	recent recentSPIs
-	// refused is the SPI of every request of the kind that nobody accepts:
-	// OpenIKED 7.2 remembers one that it refused for minutes, and forgets it
-	// when another of the same SPI comes.
-	refused ike.SPI
+	// refused are the SPIs of all requests of the kind that nobody accepts,
+	// used in turn: OpenIKED 7.2 remembers one that it refused for minutes, and
+	// forgets it when another of the same SPI comes. Two, so that an answer
+	// that is late is not taken for one to the next heartbeat.
+	refused [2]ike.SPI
 }
 
 // ikeConn is the socket of a heartbeat.
@@ -96,7 +98,7 @@ func OpenIKE(cfg IKEConfig) (*IKE, error) {
 }
 
 func newIKE(cfg IKEConfig, dial func() (ikeConn, error)) *IKE {
-	return &IKE{cfg: cfg, dial: dial, prefer: requestsFor(cfg.Version)[0], refused: newSPI()}
+	return &IKE{cfg: cfg, dial: dial, prefer: requestsFor(cfg.Version)[0], refused: [2]ike.SPI{newSPI(), newSPI()}}
 }
 
 // requestsFor returns the requests that a peer of a declared version may
@@ -209,6 +211,7 @@ type sentRequest struct {
 }
 
 func (h *heartbeat) run(ctx context.Context) error {
+	h.ike.refused[0], h.ike.refused[1] = h.ike.refused[1], h.ike.refused[0]
 	defer func() {
 		for _, s := range h.sent {
 			h.ike.recent.add(s.spi)
@@ -242,7 +245,7 @@ func (h *heartbeat) send(kind evidence.IKERequest) {
 	k := h.ike
 	spi := newSPI()
 	if kind == evidence.ProposalProbe {
-		spi = k.refused
+		spi = k.refused[0]
 	}
 	k.buf = appendRequest(k.port().appendMarker(k.buf[:0]), kind, spi, nil)
 	at := time.Now()
@@ -315,9 +318,9 @@ func (h *heartbeat) receiveError(ev rawconn.Event) {
 	e, spi, quoted, ok := h.ike.port().parseError(ev)
 	switch {
 	case !ok:
-	case quoted && h.isCurrent(spi) && spi != h.ike.refused:
+	case quoted && h.isCurrent(spi) && !slices.Contains(h.ike.refused[:], spi):
 		h.refuse(e)
-	case !quoted, spi == h.ike.refused, h.ike.recent.has(spi): // may be about an earlier heartbeat
+	case !quoted, slices.Contains(h.ike.refused[:], spi), h.ike.recent.has(spi): // may be about an earlier heartbeat
 		h.late = &e
 	}
 }

@@ -390,7 +390,7 @@ func TestNewIKERequestPadded(t *testing.T) {
 	}
 }
 
-// A responder that remembers what it refused is to remember one request of
+// A responder that remembers what it refused is to remember two requests of
 // every agent, not one of each heartbeat.
 func TestIKEHeartbeatProposalSPI(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -413,12 +413,36 @@ func TestIKEHeartbeatProposalSPI(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		}
-		if len(proposals) != 1 || len(nonces) != 4 {
-			t.Errorf("%d SPIs and %d nonces in 4 requests that are refused, want 1 and 4", len(proposals), len(nonces))
+		if len(proposals) != 2 || len(nonces) != 4 {
+			t.Errorf("%d SPIs and %d nonces in 4 requests that are refused, want 2 and 4", len(proposals), len(nonces))
 		}
 		for spi, n := range others {
 			if n > 1 {
 				t.Errorf("SPI %x was used %d times", spi, n)
+			}
+		}
+	})
+}
+
+// An answer that comes twice, the second time late, is no answer to the next
+// heartbeat, nor is its round-trip time.
+func TestIKEHeartbeatDuplicate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := newSimIKE(t, 500)
+		sim.rtt = 100 * time.Millisecond
+		sim.respond = func(req ike.Message) []ikeReply {
+			list := answersProposal(req)
+			for _, r := range list {
+				r.after = 700 * time.Millisecond
+				list = append(list, r)
+			}
+			return list
+		}
+		k := sim.open()
+		for i := range 5 {
+			got := beat(t, k)
+			if rtt, ok := got.RTT.Get(); i > 0 && (!ok || rtt.Duration().Round(time.Millisecond) != sim.rtt) {
+				t.Errorf("beat %d: round trip %v, %v, want %v", i, rtt.Duration(), ok, sim.rtt)
 			}
 		}
 	})

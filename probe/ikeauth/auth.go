@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -95,15 +96,21 @@ func (s *session) verify(m ike.Message) error {
 	return nil
 }
 
-// differs compares an identity with the declared one as the daemons do.
+// differs compares an identity with the declared one as the daemons do. It is
+// Unknown where any is right, and where only a daemon knows.
 func differs(declared string, id ike.Identity) evidence.Fact {
-	if declared == "" || declared == "%any" {
+	if network, err := netip.ParsePrefix(declared); err == nil {
+		a, ok := netip.AddrFromSlice(id.Data)
+		isAddr := id.Type == ike.IDIPv4Addr || id.Type == ike.IDIPv6Addr
+		return evidence.FactOf(!isAddr || !ok || !network.Contains(a))
+	}
+	if !single(declared) {
 		return evidence.Unknown
 	}
 	want := ike.IdentityOf(declared)
 	switch id.Type {
-	case ike.IDFQDN, ike.IDUserFQDN: // names have no case
-		return evidence.FactOf(want.Type != id.Type || !strings.EqualFold(string(want.Data), string(id.Data)))
+	case ike.IDFQDN, ike.IDUserFQDN:
+		return evidence.FactOf(want.Type != id.Type || !matchName(string(want.Data), string(id.Data)))
 	case ike.IDDERASN1DN:
 		if sameName(declared, id.String()) {
 			return evidence.No
@@ -114,6 +121,34 @@ func differs(declared string, id ike.Identity) evidence.Fact {
 		return evidence.Yes
 	}
 	return evidence.FactOf(want.Type != id.Type || string(want.Data) != string(id.Data))
+}
+
+// single reports whether a declared identity stands for one, or for all names
+// with one ending. Others are "%any" and its like, ranges of addresses, regular
+// expressions, and those of a stated type ("keyid:...").
+func single(declared string) bool {
+	if a, err := netip.ParseAddr(declared); err == nil {
+		return !a.IsUnspecified() // which strongSwan takes for any
+	}
+	if first, last, ok := strings.Cut(declared, "-"); ok {
+		_, err1 := netip.ParseAddr(first)
+		_, err2 := netip.ParseAddr(last)
+		if err1 == nil && err2 == nil {
+			return false
+		}
+	}
+	return declared != "" && declared != "*" && !strings.HasPrefix(declared, "%") && !strings.HasPrefix(declared, "^") && !strings.Contains(declared, ":")
+}
+
+// matchName compares a name with a pattern that may begin with an asterisk for
+// one or more characters, as strongSwan has it. Names have no case.
+func matchName(pattern, name string) bool {
+	if strings.EqualFold(pattern, name) {
+		return true
+	}
+	ending, ok := strings.CutPrefix(strings.ToLower(pattern), "*")
+	name = strings.ToLower(name)
+	return ok && len(name) > len(ending) && strings.HasSuffix(name, ending)
 }
 
 // sameName compares distinguished names but for case and blanks.

@@ -1,7 +1,6 @@
 package ikeauth
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -50,6 +49,7 @@ func (s *session) declared() (child, error) {
 		tsr:       selectors(s.cfg.RemoteSubnets, s.link.peer),
 		spi:       newChildSPI(),
 	}
+	s.leftOut = nil // what IKE_SA_INIT was about was agreed on
 	if len(s.cfg.ESPProposals) == 0 {
 		c.proposals = withSequence(withGroups(wide(), widePFS()...), ike.SequenceNumbers32, ike.SequenceNumbers64)
 		c.group = s.group
@@ -59,7 +59,7 @@ func (s *session) declared() (child, error) {
 	if len(list) == 0 {
 		return child{}, leftOut
 	}
-	s.leftOut = cmp.Or(s.leftOut, leftOut)
+	s.leftOut = leftOut
 	c.proposals, c.group = list, firstGroup(list)
 	return c, nil
 }
@@ -250,6 +250,8 @@ func (s *session) rekey(ctx context.Context, want child) error {
 		return err
 	case a.accepted:
 		s.found.Rekey = evidence.Yes
+	case s.leftOut != nil:
+		// The group that it would take may be the one left out.
 	case a.notify == ike.NoProposalChosen, a.notify == ike.InvalidKEPayload:
 		s.found.Rekey = evidence.No
 		return s.try(ctx, s.otherPFS(want, a))
@@ -284,7 +286,9 @@ func (s *session) explain(ctx context.Context, want child, refused *childAnswer,
 	var list []variant
 	switch refused.notify {
 	case ike.InvalidKEPayload:
-		list = []variant{pfs}
+		if s.leftOut == nil {
+			list = []variant{pfs}
+		}
 	case ike.TSUnacceptable:
 		// One that insists on transport mode may refuse networks first.
 		list = []variant{selectors, mode}
@@ -292,7 +296,9 @@ func (s *session) explain(ctx context.Context, want child, refused *childAnswer,
 		selectors.child.tsi, selectors.child.tsr = want.tsi[:1], want.tsr[:1]
 		list = []variant{selectors}
 	case ike.NoProposalChosen:
-		if len(s.cfg.ESPProposals) > 0 {
+		// The peer may want what was declared and left out: another algorithm
+		// or group that it takes then says nothing of the declared ones.
+		if len(s.cfg.ESPProposals) > 0 && s.leftOut == nil {
 			if !inAuth {
 				list = append(list, pfs)
 			}
@@ -318,9 +324,12 @@ func (s *session) otherPFS(want child, refused *childAnswer) variant {
 	declared := groupsOf(want.proposals)
 	others := slices.DeleteFunc(widePFS(), func(g uint16) bool { return slices.Contains(declared, g) })
 	v := variant{fact: &s.found.OtherPFS, child: want}
-	v.child.group = others[0]
-	if slices.Contains(others, s.group) {
+	v.child.group = 0 // when all were declared, there is only none to try
+	switch {
+	case slices.Contains(others, s.group):
 		v.child.group = s.group // the peer has it
+	case len(others) > 0:
+		v.child.group = others[0]
 	}
 	if refused.notify == ike.InvalidKEPayload && refused.wanted != 0 {
 		s.found.PFSGroup = groupName(refused.wanted)

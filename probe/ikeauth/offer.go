@@ -32,24 +32,27 @@ func widePFS() []uint16 {
 func offerOf(protocol ike.ProtocolID, declared []string) (list []ike.Proposal, leftOut error) {
 	for _, text := range declared {
 		p, err := proposal(protocol, text)
-		if err != nil {
+		if err != nil && leftOut == nil {
 			leftOut = fmt.Errorf("%v proposal %s: %w", protocol, text, err)
-			continue
 		}
-		list = append(list, p)
+		if len(p.Transforms) > 0 {
+			list = append(list, p)
+		}
 	}
 	return list, leftOut
 }
 
 // proposal reads strongSwan's notation: keywords of which those of one type
-// are alternatives.
-func proposal(protocol ike.ProtocolID, text string) (ike.Proposal, error) {
-	p := ike.Proposal{Protocol: protocol}
+// are alternatives. The error says which of them is left out; the proposal is
+// empty when it is nothing without that.
+func proposal(protocol ike.ProtocolID, text string) (p ike.Proposal, leftOut error) {
+	none := ike.Proposal{Protocol: protocol}
+	p = none
 	var beyond []ike.Transform
 	for word := range strings.SplitSeq(text, "-") {
 		t, ok := ike.TransformOf(strings.ToLower(word))
 		if !ok {
-			return p, fmt.Errorf("vpnprobe does not know %s", word)
+			return none, fmt.Errorf("vpnprobe does not know %s", word)
 		}
 		if !speaks(protocol, t) {
 			beyond = append(beyond, t)
@@ -62,8 +65,11 @@ func proposal(protocol ike.ProtocolID, text string) (ike.Proposal, error) {
 		return slices.ContainsFunc(p.Transforms, func(t ike.Transform) bool { return t.Type == kind })
 	}
 	for _, t := range beyond {
+		if leftOut == nil {
+			leftOut = fmt.Errorf("vpnprobe does not speak %s", t.Keyword())
+		}
 		if !has(t.Type) {
-			return p, fmt.Errorf("vpnprobe does not speak %s", t.Keyword())
+			return none, leftOut
 		}
 	}
 	switch {
@@ -80,7 +86,7 @@ func proposal(protocol ike.ProtocolID, text string) (ike.Proposal, error) {
 	p.Transforms = append(p.Transforms, also...)
 	// RFC 7296 section 3.3.2 numbers the types in this order.
 	slices.SortStableFunc(p.Transforms, func(a, b ike.Transform) int { return int(a.Type) - int(b.Type) })
-	return p, nil
+	return p, leftOut
 }
 
 // speaks reports whether vpnprobe can go on when a responder chooses a

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"vpnprobe/evidence"
@@ -29,7 +30,9 @@ type session struct {
 	keys              *ikecrypto.Keys
 	childless         bool
 
-	leftOut error // what of the declared proposals was not offered
+	// leftOut says what of the declared proposals was not offered in the
+	// exchange that the negotiation is at.
+	leftOut error
 
 	// up is set while the peer may hold an IKE SA, and proven once it has
 	// said so under the key.
@@ -47,13 +50,17 @@ func negotiate(ctx context.Context, cfg *Config, l *link, found evidence.IKEAuth
 	s := &session{cfg: cfg, link: l, found: found}
 	nctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	err := s.exchange(nctx)
-	s.end(ctx)
+	err := guard(func() error { return s.exchange(nctx) })
+	// Whatever became of the exchanges, the SA must not stay.
+	if fault := guard(func() error { s.end(ctx); return nil }); fault != nil {
+		err = fault
+	}
 	switch {
+	case errors.Is(err, errDefect):
 	case !l.sent && l.sendErr != nil:
 		err = l.sendErr
 	case err == nil, errors.Is(err, errSilent):
-		if s.leftOut == nil || s.found.Notify != ike.NoProposalChosen.String() {
+		if s.leftOut == nil || !s.blamesProposals() {
 			return s.found // which is seen
 		}
 		err = s.leftOut
@@ -64,6 +71,31 @@ func negotiate(ctx context.Context, cfg *Config, l *link, found evidence.IKEAuth
 	}
 	s.found.CannotLook = fmt.Sprintf("negotiate with %v: %v", cfg.Target, err)
 	return s.found
+}
+
+// blamesProposals reports whether the peer refused what was offered, and took
+// it no other way.
+func (s *session) blamesProposals() bool {
+	return (s.found.Notify == ike.NoProposalChosen.String() || s.found.Notify == ike.InvalidKEPayload.String()) &&
+		s.found.OtherMode != evidence.Yes && s.found.OtherSelectors != evidence.Yes
+}
+
+// errDefect says that an exchange panicked.
+var errDefect = errors.New("a defect of vpnprobe ended the negotiation: please report it")
+
+// guard calls f and turns a panic into an error. Of the panic's value only what
+// the runtime says is told, for any other may hold the key.
+func guard(f func() error) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = fmt.Errorf("%w: %s", errDefect, p.Error())
+		default:
+			err = fmt.Errorf("%w: %T", errDefect, p)
+		}
+	}()
+	return f()
 }
 
 // exchange returns an error when it was ended by anything but an answer.
