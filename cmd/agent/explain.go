@@ -47,22 +47,36 @@ func explain(w io.Writer, args []string, lang string) error {
 			return nil
 		}
 	}
-	known := []string{string(diagnosis.OK), string(diagnosis.Undecided)}
 	for _, r := range rules {
-		known = append(known, string(r.Label))
 		if string(r.Label) != args[0] {
 			continue
 		}
 		fmt.Fprintf(w, "%s (%s)\n\n%s\n\n%s\n", r.Label, r.Severity, r.Summary.In(lang), r.Remedy.In(lang))
 		if len(r.Needs) > 0 {
-			fmt.Fprintf(w, "\ndecided from: %s\n", join(r.Needs))
+			fmt.Fprintf(w, "\ndecided from: %s\n", strings.Join(sources(r.Needs), ", "))
 		}
 		if len(r.Explains) > 0 {
 			fmt.Fprintf(w, "explains: %s\n", join(r.Explains))
 		}
 		return nil
 	}
-	return fmt.Errorf("no diagnosis is called %q: it is one of %s", args[0], strings.Join(known, ", "))
+	return fmt.Errorf("no diagnosis is called %q: agent explain lists them all", args[0])
+}
+
+// sources says what a rule's observations come from.
+func sources(needs []diagnosis.Need) []string {
+	var out []string
+	for _, n := range needs {
+		switch n {
+		case diagnosis.NeedLadder:
+			out = append(out, "what the peer's IKE answers to the probe ladder (agent probe)")
+		case diagnosis.NeedAuth:
+			out = append(out, "a negotiation with the key (agent probe --authenticate)")
+		default:
+			out = append(out, string(n))
+		}
+	}
+	return out
 }
 
 func join[T ~string](list []T) string {

@@ -152,6 +152,9 @@ func environment(cfg *config.Config, log *slog.Logger) agent.Env {
 		log.Warn("nothing that may leave a half-open SA at a peer will be sent", "err", err)
 		return env
 	}
+	if b.Dir() != cfg.StateDirectory {
+		log.Warn("the state directory cannot be used, so users of this host do not share one budget", "state_directory", cfg.StateDirectory, "instead", b.Dir())
+	}
 	env.Budget = b
 	return env
 }

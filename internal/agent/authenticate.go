@@ -13,6 +13,7 @@ import (
 
 	"vpnprobe/evidence"
 	"vpnprobe/internal/budget"
+	"vpnprobe/internal/daemon"
 	"vpnprobe/probe/ikeauth"
 )
 
@@ -57,7 +58,7 @@ func (p *peer) authenticate(ctx context.Context, addrs []netip.Addr, psk []byte)
 	if ended(own) {
 		slot.Release()
 	}
-	if asked == nil || asked.Skipped != "" || explains(own, *asked) {
+	if asked == nil || explains(own, *asked) {
 		return own
 	}
 	return *asked
@@ -120,14 +121,10 @@ func (p *peer) awaitSlot(ctx context.Context, a netip.Addr) (*budget.Reservation
 	return nil, "another run negotiates with the peer"
 }
 
-// refused reports whether the daemon's attempt was refused, or whether it has
-// no way to make one: then our own may tell more. One that the peer did not
-// answer may have left something there.
+// refused reports whether the daemon's attempt was refused: then our own may
+// tell more. One that the peer did not answer may have left something there.
 func refused(asked *evidence.IKEAuth) bool {
-	if asked.CannotLook != "" {
-		return false
-	}
-	return asked.Skipped != "" ||
+	return asked.CannotLook == "" && asked.Skipped == "" &&
 		(asked.Stage == evidence.StageAuth || asked.Stage == evidence.StageChild) && (asked.Notify != "" || asked.Authenticated == evidence.No)
 }
 
@@ -146,7 +143,7 @@ func explains(own, asked evidence.IKEAuth) bool {
 }
 
 // ask has the local daemon that has the connection negotiate; nil when none
-// has it.
+// has it, or has a way to.
 func (p *peer) ask(ctx context.Context, a netip.Addr) *evidence.IKEAuth {
 	daemons, err := p.env.daemons(ctx)
 	if err != nil {
@@ -160,6 +157,9 @@ func (p *peer) ask(ctx context.Context, a netip.Addr) *evidence.IKEAuth {
 		defer cancel()
 		began := time.Now()
 		r, err := d.Initiate(ctx, a, len(p.cfg.ESP.Proposals) > 0)
+		if errors.Is(err, daemon.ErrUnable) {
+			continue
+		}
 		if err != nil {
 			return &evidence.IKEAuth{CannotLook: err.Error()}
 		}
@@ -264,7 +264,7 @@ func ReadPSK(path string) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read pre-shared key: %w", err)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("read pre-shared key: %s is not a regular file", path)
+		return nil, fmt.Errorf("read pre-shared key: %s is not a regular file: let ike.psk_file name one that holds the key", path)
 	case info.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("read pre-shared key: %s has mode %#o: others may read it; chmod 600 %s", path, info.Mode().Perm(), path)
 	}
@@ -274,8 +274,8 @@ func ReadPSK(path string) ([]byte, error) {
 	}
 	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
 	switch {
-	case len(b) == 0:
-		return nil, fmt.Errorf("read pre-shared key: %s is empty", path)
+	case len(bytes.TrimSpace(b)) == 0:
+		return nil, fmt.Errorf("read pre-shared key: %s is empty: write the key of ike.psk_file into it, in one line", path)
 	case len(b) > maxPSK:
 		return nil, fmt.Errorf("read pre-shared key: %s is longer than %d bytes", path, maxPSK)
 	}

@@ -11,7 +11,7 @@ const maxAnswers = 1 << 20
 
 // answers is the content of the file that Save writes.
 type answers struct {
-	Time  time.Time       `json:"time"`
+	moment
 	Value json.RawMessage `json:"value"`
 }
 
@@ -25,7 +25,7 @@ func (b *Budget) Save(k Key, v any) error {
 	if err != nil {
 		return fmt.Errorf("save the answers to %s: %w", k, err)
 	}
-	data, err := json.Marshal(answers{Time: b.now().Round(0), Value: value})
+	data, err := json.Marshal(answers{moment: b.clock(), Value: value})
 	if err != nil {
 		return fmt.Errorf("save the answers to %s: %w", k, err)
 	}
@@ -43,7 +43,8 @@ func (b *Budget) Save(k Key, v any) error {
 	return nil
 }
 
-// Load reads into v what Save kept, and returns when that was. Without
+// Load reads into v what Save kept, and returns when that was, by the clock on
+// the wall as it is now. Without
 // answers the error is [fs.ErrNotExist]; with an error v is of no use.
 func (b *Budget) Load(k Key, v any) (saved time.Time, err error) {
 	if err := k.check(); err != nil {
@@ -57,11 +58,13 @@ func (b *Budget) Load(k Key, v any) (saved time.Time, err error) {
 	if err := json.Unmarshal(data, &a); err != nil {
 		return time.Time{}, fmt.Errorf("load the last answers to %s: %w", k, err)
 	}
-	if a.Time.After(b.now()) {
+	now := b.clock()
+	age := now.since(a.moment)
+	if age < 0 {
 		return time.Time{}, fmt.Errorf("load the last answers to %s: their age is not known: the clock was set back", k)
 	}
 	if err := json.Unmarshal(a.Value, v); err != nil {
 		return time.Time{}, fmt.Errorf("load the last answers to %s: %w", k, err)
 	}
-	return a.Time, nil
+	return now.Time.Add(-age), nil
 }

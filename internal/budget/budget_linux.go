@@ -8,7 +8,10 @@ import (
 	"io/fs"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The kinds of request that have a budget.
@@ -68,7 +71,8 @@ type SpentError struct {
 	Key   Key
 	Until time.Time // the earliest time to ask again
 	// Lost is why the true time is not known, and the budget counts as spent
-	// just now: its record was damaged, or the clock was set back.
+	// just now: its record was damaged, or the clock was set back before this
+	// boot.
 	Lost string
 }
 
@@ -83,14 +87,18 @@ func (e *SpentError) Error() string {
 // Budget is a directory of budgets. Its methods may be called concurrently,
 // and by several processes.
 type Budget struct {
-	dir store
-	now func() time.Time // which tests replace
+	dir   store
+	clock func() moment // which tests replace
 }
 
-// Open returns the budgets kept in the first of dirs that can be used: it
-// exists or can be created, is a directory of this user's that nobody else can
-// write to, and has room. The superuser uses the directory of another user as
-// that user would, so that both share one budget.
+// Open returns the budgets kept in the first of dirs that this user may use: it
+// exists or can be created, and is a directory of this user's that nobody else
+// can write to. The superuser uses the directory of another user as that user
+// would, so that both share one budget.
+//
+// A directory that may be used and cannot be at the moment, for it is locked or
+// its disk is full, is an error: what was spent there would count as unspent in
+// the next one.
 func Open(dirs ...string) (*Budget, error) {
 	if len(dirs) == 0 {
 		return nil, errors.New("open the state directory: none is configured")
@@ -99,11 +107,23 @@ func Open(dirs ...string) (*Budget, error) {
 	for _, dir := range dirs {
 		s, err := openStore(dir)
 		if err == nil {
-			return &Budget{dir: s, now: time.Now}, nil
+			return &Budget{dir: s, clock: clock()}, nil
+		}
+		if !mayNotUse(err) {
+			faults = []error{err}
+			break
 		}
 		faults = append(faults, err)
 	}
 	return nil, oneLine("open a state directory, to keep the budget of requests in", faults)
+}
+
+// mayNotUse reports whether a directory could not be opened for a reason that
+// stays: whoever opens it later meets the same.
+func mayNotUse(err error) bool {
+	return slices.ContainsFunc([]error{errNotOurs, fs.ErrNotExist, fs.ErrPermission, unix.ENOTDIR, unix.EROFS}, func(reason error) bool {
+		return errors.Is(err, reason)
+	})
 }
 
 // oneLine joins errors in one line, as an operator reads them.
@@ -123,8 +143,8 @@ func (b *Budget) Close() error { return b.dir.close() }
 
 // record is the content of a key's file.
 type record struct {
-	Time time.Time `json:"time"`
-	ID   string    `json:"id"` // of the reservation, so that only its owner releases it
+	moment
+	ID string `json:"id"` // of the reservation, so that only its owner releases it
 }
 
 // Reservation is a permission to send one request.
@@ -137,7 +157,8 @@ type Reservation struct {
 
 // Reserve takes the budget of k for hold, which is at most MaxHold. It fails
 // with a *SpentError while another reservation, of this process or any, is
-// younger than hold. The reservation is on disk before Reserve returns.
+// younger than hold, whatever happens to the clock on the wall within one boot.
+// The reservation is on disk before Reserve returns.
 func (b *Budget) Reserve(k Key, hold time.Duration) (*Reservation, error) {
 	if err := k.check(); err != nil {
 		return nil, err
@@ -151,32 +172,38 @@ func (b *Budget) Reserve(k Key, hold time.Duration) (*Reservation, error) {
 	}
 	defer unlock()
 
-	// Without its monotonic reading: the clock on the wall is the one that
-	// processes share.
-	now := b.now().Round(0)
-	last, lost, err := b.read(k)
+	now := b.clock()
+	age := MaxHold
+	last, lost, err := b.read(k.file("budget"))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reserve %s: %w", k, err)
-	case lost == "" && last != nil && last.Time.After(now):
-		lost = "the clock was set back"
+	case last != nil:
+		if age = now.since(last.moment); age < 0 {
+			lost = "the clock was set back"
+		}
 	}
 	if lost != "" {
 		// From now on the time is known again, and passes.
-		if err := b.write(k, &record{Time: now, ID: rand.Text()}); err != nil {
+		if err := b.write(k, &record{moment: now, ID: rand.Text()}); err != nil {
 			return nil, fmt.Errorf("reserve %s: %s, and it cannot be mended: %w", k, lost, err)
 		}
-		return nil, &SpentError{Key: k, Until: now.Add(hold), Lost: lost}
+		return nil, &SpentError{Key: k, Until: now.Time.Add(hold), Lost: lost}
 	}
-	if last != nil && now.Before(last.Time.Add(hold)) {
-		return nil, &SpentError{Key: k, Until: last.Time.Add(hold)}
+	if age < hold {
+		return nil, &SpentError{Key: k, Until: now.Time.Add(hold - age)}
 	}
 	r := &Reservation{budget: b, key: k, id: rand.Text(), before: last}
-	if err := b.write(k, &record{Time: now, ID: r.id}); err != nil {
+	if err := b.write(k, &record{moment: now, ID: r.id}); err != nil {
 		return nil, fmt.Errorf("reserve %s: %w", k, err)
 	}
 	// Housekeeping, which the next reservation repeats.
-	_ = b.dir.sweep(now.Add(-MaxHold))
+	_ = b.dir.sweep(now.Time.Add(-MaxHold), func(name string) bool {
+		// The file's time is the wall's. What does not read as a record of this
+		// boot has none better.
+		last, lost, err := b.read(name)
+		return err == nil && lost == "" && last != nil && now.since(last.moment) < MaxHold
+	})
 	return r, nil
 }
 
@@ -193,16 +220,16 @@ func (r *Reservation) Release() {
 		return
 	}
 	defer unlock()
-	if last, lost, err := b.read(r.key); err != nil || lost != "" || last == nil || last.ID != r.id {
+	if last, lost, err := b.read(r.key.file("budget")); err != nil || lost != "" || last == nil || last.ID != r.id {
 		return
 	}
 	_ = b.write(r.key, r.before)
 }
 
-// read returns the record of k, nil when there is none. lost says why a
+// read returns the record in a file, nil when there is none. lost says why a
 // record is there and cannot be understood.
-func (b *Budget) read(k Key) (last *record, lost string, err error) {
-	data, err := b.dir.read(k.file("budget"), maxRecord)
+func (b *Budget) read(name string) (last *record, lost string, err error) {
+	data, err := b.dir.read(name, maxRecord)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, "", nil

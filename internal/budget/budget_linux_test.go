@@ -106,14 +106,20 @@ func TestProcesses(t *testing.T) {
 	}
 }
 
-func open(t *testing.T, dir string) *Budget {
+func open(t *testing.T, dirs ...string) *Budget {
 	t.Helper()
-	b, err := Open(dir)
+	b, err := Open(dirs...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
+	b.clock = func() moment { return at(time.Now()) } // which may be virtual
 	return b
+}
+
+// at returns a time of one boot, by clocks that agree.
+func at(wall time.Time) moment {
+	return moment{Time: wall.Round(0), Boot: "one", Up: wall.Sub(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) + time.Hour}
 }
 
 func reserve(t *testing.T, b *Budget, k Key, hold time.Duration) *Reservation {
@@ -133,7 +139,7 @@ func until(t *testing.T, b *Budget, k Key, hold time.Duration) (time.Duration, *
 	if !errors.As(err, &spent) {
 		t.Fatalf("not spent: %v", err)
 	}
-	return spent.Until.Sub(b.now()), spent
+	return spent.Until.Sub(b.clock().Time), spent
 }
 
 func TestReserve(t *testing.T) {
@@ -193,32 +199,6 @@ func TestRelease(t *testing.T) {
 	})
 }
 
-func TestClockSetBack(t *testing.T) {
-	b := open(t, t.TempDir())
-	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
-	b.now = func() time.Time { return now }
-	reserve(t, b, testKey, time.Minute)
-	now = now.Add(-48 * time.Hour)
-	left, spent := until(t, b, testKey, time.Minute)
-	if left != time.Minute || spent.Lost == "" {
-		t.Errorf("spent for %v more, %+v; want 1m, and why", left, spent)
-	}
-	now = now.Add(30 * time.Second)
-	if left, _ := until(t, b, testKey, time.Minute); left != 30*time.Second {
-		t.Errorf("spent for %v more, want 30s: the wait begins anew", left)
-	}
-	now = now.Add(30 * time.Second)
-	reserve(t, b, testKey, time.Minute)
-
-	if err := b.Save(testKey, 1); err != nil {
-		t.Fatal(err)
-	}
-	now = now.Add(-time.Second)
-	if saved, err := b.Load(testKey, new(int)); err == nil {
-		t.Errorf("loaded answers of the future, %v", saved)
-	}
-}
-
 func TestDamage(t *testing.T) {
 	for name, damage := range map[string]string{
 		"empty":     "",
@@ -231,8 +211,8 @@ func TestDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := open(t, t.TempDir())
-			now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-			b.now = func() time.Time { return now }
+			now := at(time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC))
+			b.clock = func() moment { return now }
 			r := reserve(t, b, testKey, time.Minute)
 			path := filepath.Join(b.Dir(), testKey.file("budget"))
 			if err := os.WriteFile(path, []byte(damage), 0o600); err != nil {
@@ -243,7 +223,7 @@ func TestDamage(t *testing.T) {
 			if left != time.Minute || !strings.Contains(spent.Error(), "damaged") {
 				t.Errorf("spent for %v more, %v; want 1m, and that it was damaged", left, spent)
 			}
-			now = now.Add(time.Minute)
+			now.Up += time.Minute
 			reserve(t, b, testKey, time.Minute)
 		})
 	}
@@ -325,8 +305,8 @@ func TestFullDisk(t *testing.T) {
 	if r != nil || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v, %v; want no space left", r, err)
 	}
-	if _, err := Open(dir); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("opened on a full disk: %v", err)
+	if b, err := Open(dir, t.TempDir()); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("opened %v with a full disk: %v", b, err)
 	}
 	left, err := filepath.Glob(filepath.Join(dir, temporary+"*"))
 	if err != nil || len(left) > 0 {
@@ -338,87 +318,9 @@ func TestFullDisk(t *testing.T) {
 	if r, err := b.Reserve(testKey, time.Minute); r != nil || !errors.Is(err, syscall.EROFS) {
 		t.Errorf("got %v, %v; want a read-only file system", r, err)
 	}
-}
-
-func TestOpen(t *testing.T) {
-	base := t.TempDir()
-	mkdir := func(name string, mode os.FileMode) string {
-		dir := filepath.Join(base, name)
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(dir, mode); err != nil {
-			t.Fatal(err)
-		}
-		return dir
-	}
-	good, loose, file := mkdir("good", 0o755), mkdir("loose", 0o777), filepath.Join(base, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		name string
-		dirs []string
-		want string // the directory, or the error's words
-	}{
-		{"created", []string{filepath.Join(base, "new")}, filepath.Join(base, "new")},
-		{"created with its parents", []string{filepath.Join(base, "a/b/c")}, filepath.Join(base, "a/b/c")},
-		{"existing", []string{good}, good},
-		{"next", []string{loose, file, filepath.Join(file, "child"), good}, good},
-		{"loose", []string{loose}, "others can write to it: chmod 700"},
-		{"none of two", []string{loose, file}, "not a directory"},
-		{"nothing", nil, "none is configured"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			b, err := Open(tt.dirs...)
-			if err == nil {
-				defer b.Close()
-				if b.Dir() != tt.want {
-					t.Errorf("opened %s, want %s", b.Dir(), tt.want)
-				}
-				return
-			}
-			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("got %v; want one line with %q", err, tt.want)
-			}
-		})
-	}
-	info, err := os.Stat(filepath.Join(base, "new"))
-	if err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("created %v, %v; want mode 0700", info, err)
-	}
-}
-
-// TestOwners: root and the service's user share the directory of the latter.
-func TestOwners(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("not root: cannot make files of another user")
-	}
-	base := t.TempDir()
-	dir, link, foreignLink := filepath.Join(base, "private"), filepath.Join(base, "link"), filepath.Join(base, "foreign")
-	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, 12345, 12346), os.Symlink("private", link), os.Symlink("private", foreignLink), os.Lchown(foreignLink, 12345, 12345)); err != nil {
-		t.Fatal(err)
-	}
-	b := open(t, link) // as systemd makes it
-	reserve(t, b, testKey, time.Minute)
-	if err := b.Save(testKey, "x"); err != nil {
-		t.Fatal(err)
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 3 {
-		t.Fatalf("got %v, %v; want lock, budget and answers", entries, err)
-	}
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if o := owner(info); o.Uid != 12345 || o.Gid != 12346 || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: owner %d:%d, mode %v", e.Name(), o.Uid, o.Gid, info.Mode())
-		}
-	}
-	if _, err := Open(foreignLink); err == nil || !strings.Contains(err.Error(), "symbolic link that user 12345 made") {
-		t.Errorf("followed another user's link: %v", err)
+	next := t.TempDir()
+	if b := open(t, filepath.Join(dir, "new"), next); b.Dir() != next {
+		t.Errorf("opened %s, want the one beside the read-only file system", b.Dir())
 	}
 }
 
@@ -455,13 +357,14 @@ func TestSweep(t *testing.T) {
 
 // FuzzRecord reads whatever is in a record's file.
 func FuzzRecord(f *testing.F) {
-	valid, err := json.Marshal(record{Time: time.Now(), ID: "x"})
+	valid, err := json.Marshal(record{moment: at(time.Now()), ID: "x"})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(valid)
 	f.Add([]byte(`{"time":"9999-12-31T23:59:59Z","id":"x"}`))
 	f.Add([]byte(`{"time":"0000-01-01T00:00:00Z","id":"x"}`))
+	f.Add([]byte(`{"time":"2026-01-02T12:00:00Z","boot":"one","up":-9223372036854775808,"id":"x"}`))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, content []byte) {
 		b := open(t, dir)

@@ -24,7 +24,10 @@ const (
 	lockPause    = 5 * time.Millisecond
 )
 
-var errTooLarge = errors.New("file too large")
+var (
+	errTooLarge = errors.New("file too large")
+	errNotOurs  = errors.New("not a directory to keep state in")
+)
 
 // store is a directory of small files, each replaced as a whole.
 type store struct {
@@ -62,7 +65,7 @@ func checkLink(dir string) error {
 		return err
 	}
 	if info.Mode()&fs.ModeSymlink != 0 && owner(info).Uid != 0 {
-		return fmt.Errorf("%s: is a symbolic link that user %d made", dir, owner(info).Uid)
+		return fmt.Errorf("%s: %w: is a symbolic link that user %d made", dir, errNotOurs, owner(info).Uid)
 	}
 	return nil
 }
@@ -76,9 +79,9 @@ func (s *store) check() error {
 	s.uid, s.gid = int(owner(info).Uid), int(owner(info).Gid)
 	switch euid := os.Geteuid(); {
 	case s.uid != euid && euid != 0:
-		return fmt.Errorf("%s: belongs to user %d, not to %d, who runs this", s.name(), s.uid, euid)
+		return fmt.Errorf("%s: %w: belongs to user %d, not to %d, who runs this", s.name(), errNotOurs, s.uid, euid)
 	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%s: others can write to it: chmod 700 %s", s.name(), s.name())
+		return fmt.Errorf("%s: %w: others can write to it: chmod 700 %s", s.name(), errNotOurs, s.name())
 	}
 	unlock, err := s.lock()
 	if err != nil {
@@ -237,9 +240,10 @@ func (s *store) located(name string, err error) error {
 	return fmt.Errorf("%s/%s: %w", s.name(), name, err)
 }
 
-// sweep deletes the files last written before a time: records that decide
-// nothing any more, and what a process that died was writing. It needs the lock.
-func (s *store) sweep(before time.Time) error {
+// sweep deletes the files last written before a time, but for the records that
+// still decide something: old records and answers, and what a process that died
+// was writing. It needs the lock.
+func (s *store) sweep(before time.Time, decides func(record string) bool) error {
 	dir, err := s.root.Open(".")
 	if err != nil {
 		return err
@@ -253,9 +257,14 @@ func (s *store) sweep(before time.Time) error {
 		if !strings.HasPrefix(name, "budget_") && !strings.HasPrefix(name, "answers_") && !strings.HasPrefix(name, temporary) {
 			continue // the lock, or not ours
 		}
-		if info, err := s.root.Lstat(name); err == nil && info.Mode().IsRegular() && info.ModTime().Before(before) {
-			_ = s.root.Remove(name)
+		info, err := s.root.Lstat(name)
+		if err != nil || !info.Mode().IsRegular() || !info.ModTime().Before(before) {
+			continue
 		}
+		if strings.HasPrefix(name, "budget_") && decides(name) {
+			continue
+		}
+		_ = s.root.Remove(name)
 	}
 	return nil
 }

@@ -49,11 +49,11 @@ func (f finder) find(ctx context.Context) ([]Daemon, error) {
 		if who == "" {
 			continue
 		}
+		has[who] = true // reachable or not, it is told of once
 		if err := f.trusted(socket); err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		has[who] = true
 		switch who {
 		case "strongSwan":
 			daemons = append(daemons, &strongSwan{socket})
@@ -188,10 +188,12 @@ func (f finder) processes(ctx context.Context) (found []process, faults []error)
 		}
 		namespace, err := os.Readlink(filepath.Join(f.proc, id, "ns/net"))
 		switch {
-		case errors.Is(err, fs.ErrPermission):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ESRCH):
+			continue // gone
+		case err != nil:
 			p.blind = true
-		case err != nil || namespace != own:
-			continue // gone, or another namespace's
+		case namespace != own:
+			continue
 		}
 		if info, err := os.Stat(filepath.Join(f.proc, id)); err == nil && info.Sys().(*syscall.Stat_t).Uid == 0 {
 			p.program, _ = os.Readlink(filepath.Join(f.proc, id, "exe"))

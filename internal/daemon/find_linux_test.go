@@ -84,6 +84,8 @@ func TestFind(t *testing.T) {
 		{"libreswan", line("/run/pluto-a/pluto.ctl"), map[string][2]string{"8": {"pluto", "net:[1]"}}, map[string]string{"8": whackDir + "/pluto"}, []string{"libreswan"}, ""},
 		{"both", line("/run/charon.vici") + line("/run/pluto/pluto.ctl"), map[string][2]string{"8": {"pluto", "net:[1]"}}, map[string]string{"8": whackDir + "/pluto"}, []string{"strongswan", "libreswan"}, ""},
 		{"libreswan without a socket", "", map[string][2]string{"8": {"pluto", "net:[1]"}}, nil, nil, "find the IKE daemon: libreswan runs here as process 8, without a control socket"},
+		{"a daemon's socket that is not to be trusted", line("/tmp/vici"), map[string][2]string{"7": {"charon", "net:[1]"}}, nil, nil, "anyone's"},
+		{"beside one to be trusted", line("/tmp/vici") + line("/run/charon.vici"), nil, nil, []string{"strongswan"}, "anyone's"},
 		{"anyone's socket", line("/tmp/vici"), nil, nil, nil, "anyone's"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

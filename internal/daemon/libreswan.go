@@ -128,13 +128,19 @@ func (d *libreswan) Initiate(ctx context.Context, peer netip.Addr, rekey bool) (
 	if err != nil {
 		return evidence.IKEAuth{}, err
 	}
-	why := skip("libreswan", before.Configured, before.Status, peer)
-	how := before.way()
-	if why == "" && how == nil {
-		why = fmt.Sprintf("libreswan is not told to set up %q by itself, and would try for ever once asked: ipsec auto --up %s", before.conn, before.conn)
+	if why := busy("libreswan", before.Status, peer); why != "" {
+		return evidence.IKEAuth{By: evidence.ByLibreswan, Skipped: why}, nil
 	}
-	if why != "" {
-		return evidence.IKEAuth{By: evidence.ByLibreswan, Skipped: clean(why)}, nil
+	if !before.Configured {
+		return unable(evidence.ByLibreswan, noConnection("libreswan", peer))
+	}
+	how := before.way()
+	if how == nil {
+		why := clean(fmt.Sprintf("libreswan is not told to set up %q by itself, and would try for ever once asked: ipsec auto --up %s", before.conn, before.conn))
+		if before.Established {
+			return evidence.IKEAuth{By: evidence.ByLibreswan, Skipped: why}, nil
+		}
+		return unable(evidence.ByLibreswan, why)
 	}
 
 	log := newPlutoLog(before.conn)

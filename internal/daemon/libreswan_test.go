@@ -136,6 +136,8 @@ func TestLibreswanInitiate(t *testing.T) {
 		{"kept up anyway", map[string]string{"--status": up, "--initiate": text("ikev2-psk")}, true, status + "--initiate --name cloud\n", wrongKey},
 		{"neither kept up nor routed", map[string]string{"--status": strings.ReplaceAll(idle, "prospective erouted", "unrouted")}, true, status,
 			evidence.IKEAuth{Skipped: `libreswan is not told to set up "cloud" by itself, and would try for ever once asked: ipsec auto --up cloud`}},
+		{"neither kept up nor routed, and an IKE SA is there", map[string]string{"--status": strings.ReplaceAll(idle, "prospective erouted", "unrouted") + established0}, true, status,
+			evidence.IKEAuth{Skipped: `libreswan is not told to set up "cloud" by itself, and would try for ever once asked: ipsec auto --up cloud`}},
 		{"not begun", map[string]string{"--status": idle, "--oppohere": "033 cannot initiate on-demand for packet: no routed template covers this pair\n", "--oppohere.status": "33"}, true, status + demand + status,
 			evidence.IKEAuth{Stage: evidence.StageInit, CannotLook: "libreswan did not begin: cannot initiate on-demand for packet: no routed template covers this pair"}},
 		{"not a word", map[string]string{"--status": idle}, true, status + demand + status, evidence.IKEAuth{Stage: evidence.StageInit, CannotLook: "libreswan did not say that it began"}},
@@ -149,7 +151,7 @@ func TestLibreswanInitiate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d, calls := fakeWhack(t, tt.output)
 			got, err := d.Initiate(t.Context(), evidencePeer, tt.rekey)
-			if err != nil {
+			if unable := tt.name == "neither kept up nor routed" || tt.name == "not configured"; unable != errors.Is(err, ErrUnable) || !unable && err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tt.want, got, withoutTime); diff != "" {

@@ -224,8 +224,13 @@ func (d *strongSwan) Initiate(ctx context.Context, peer netip.Addr, rekey bool) 
 	if err != nil {
 		return evidence.IKEAuth{}, err
 	}
-	if why := skip("strongSwan", conn != nil && conn.child != "", statusOf(before, peer), peer); why != "" {
+	s := statusOf(before, peer)
+	s.Configured = conn != nil && conn.child != ""
+	if why := busy("strongSwan", s, peer); why != "" {
 		return evidence.IKEAuth{By: evidence.ByStrongSwan, Skipped: why}, nil
+	}
+	if !s.Configured {
+		return unable(evidence.ByStrongSwan, noConnection("strongSwan", peer))
 	}
 
 	log, err := d.initiate(ctx, conn)
@@ -265,17 +270,28 @@ func (d *strongSwan) Initiate(ctx context.Context, peer netip.Addr, rekey bool) 
 	return log.auth, nil
 }
 
-// skip says why a daemon is not asked to set a tunnel up.
-func skip(who string, configured bool, s Status, peer netip.Addr) string {
+// busy says which SA with the peer keeps a daemon from being asked to set a
+// tunnel up. An IKE SA alone does not where the daemon has a connection: the
+// child SA can be set up in it.
+func busy(who string, s Status, peer netip.Addr) string {
 	switch {
 	case s.Installed:
 		return fmt.Sprintf("a child SA with %s is up in %s, which shows that both ends agree", peer, who)
 	case s.Negotiating:
 		return fmt.Sprintf("%s is negotiating with %s itself", who, peer)
-	case !configured:
-		return fmt.Sprintf("%s has no connection to %s that it could set up", who, peer)
+	case s.Established && !s.Configured:
+		return fmt.Sprintf("an IKE SA with %s is up in %s, which has no connection to it that it could set up", peer, who)
 	}
 	return ""
+}
+
+func noConnection(who string, peer netip.Addr) string {
+	return fmt.Sprintf("%s has no connection to %s that it could set up", who, peer)
+}
+
+// unable is the result of Initiate for a daemon that cannot set a tunnel up.
+func unable(by evidence.AuthBy, why string) (evidence.IKEAuth, error) {
+	return evidence.IKEAuth{By: by, Skipped: why}, fmt.Errorf("%w: %s", ErrUnable, why)
 }
 
 // begun returns the ids of the IKE SAs that charon began for us: it said so,

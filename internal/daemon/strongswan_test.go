@@ -329,10 +329,23 @@ func TestStrongSwanInitiate(t *testing.T) {
 
 func TestStrongSwanNotConfigured(t *testing.T) {
 	f := &fakeCharon{conns: []tree{conn("192.0.2.1"), {"childless", tree{"remote_addrs", []string{"198.51.100.2"}}}}}
-	got, err := f.start(t).Initiate(t.Context(), evidencePeer, true)
+	d := f.start(t)
+	got, err := d.Initiate(t.Context(), evidencePeer, true)
 	want := evidence.IKEAuth{Skipped: "strongSwan has no connection to 198.51.100.2 that it could set up"}
-	if diff := cmp.Diff(want, got, withoutTime); err != nil || diff != "" {
+	if diff := cmp.Diff(want, got, withoutTime); !errors.Is(err, ErrUnable) || diff != "" {
 		t.Error(err, diff)
+	}
+	// But an SA that the peer began, as of a connection for anyone, is not to
+	// be disturbed.
+	for state, why := range map[string]string{
+		"ESTABLISHED": "an IKE SA with 198.51.100.2 is up in strongSwan, which has no connection to it that it could set up",
+		"CONNECTING":  "strongSwan is negotiating with 198.51.100.2 itself",
+	} {
+		f.sas = func() []tree { return []tree{sa("1", state)} }
+		got, err := d.Initiate(t.Context(), evidencePeer, true)
+		if diff := cmp.Diff(evidence.IKEAuth{Skipped: why}, got, withoutTime); err != nil || diff != "" {
+			t.Errorf("%s: %v %s", state, err, diff)
+		}
 	}
 }
 

@@ -77,7 +77,8 @@ func (t *text) offersV1(l *evidence.Ladder) string {
 // chosen returns the proposal that the peer chose in one of the steps.
 func chosen(l *evidence.Ladder, steps ...evidence.LadderStep) string {
 	for _, step := range steps {
-		if x, ok := l.Exchange(step); ok && x.Chosen != "" {
+		// What an earlier run was told may be true no longer.
+		if x, ok := l.Exchange(step); ok && !x.Reused {
 			return x.Chosen
 		}
 	}
@@ -190,7 +191,7 @@ func (t *text) asked(l *evidence.Ladder, now time.Time, steps ...evidence.Ladder
 
 // ago says how old an answer is.
 func (t *text) ago(age time.Duration) string {
-	return fmt.Sprintf(t.say(" (asked %s ago)", "（%s前询问）"), duration(age.Round(time.Second)))
+	return fmt.Sprintf(t.say(" (asked %s ago)", "（%s 前询问）"), duration(age.Round(time.Second)))
 }
 
 // skipped writes the steps that were left out, what each of them would have
@@ -216,7 +217,10 @@ func (t *text) skipped(steps []evidence.SkippedStep, now time.Time, add func(str
 		var parts []string
 		for _, step := range left[why] {
 			name, decides := t.step(step)
-			parts = append(parts, name+t.say(" (", "（")+decides+t.say(")", "）"))
+			part := name + t.say(" (", "（") + decides + t.say(")", "）")
+			if !slices.Contains(parts, part) {
+				parts = append(parts, part)
+			}
 		}
 		add(t.join(parts...) + t.say(": ", "：") + why)
 	}

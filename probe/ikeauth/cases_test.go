@@ -47,12 +47,15 @@ func prefixes(list ...string) []netip.Prefix {
 	return out
 }
 
-var cases = []struct {
+// negotiation is one with changes to testConfig and newResponder.
+type negotiation struct {
 	name string
 	cfg  func(*Config)
 	peer func(*responder)
 	want evidence.IKEAuth
-}{
+}
+
+var cases = []negotiation{
 	{name: "childless", want: good()},
 	{
 		name: "not childless",
@@ -377,6 +380,29 @@ var cases = []struct {
 		}),
 	},
 	{
+		name: "every group declared, and the ESP refused",
+		cfg:  func(c *Config) { c.ESPProposals = []string{everyGroup()} },
+		peer: func(r *responder) { r.esp = []string{"aes256gcm16"} },
+		want: refusedChild("NO_PROPOSAL_CHOSEN", func(e *evidence.IKEAuth) {
+			e.OtherPFS, e.OtherESP, e.OtherMode, e.OtherSelectors = evidence.No, evidence.No, evidence.No, evidence.No
+		}),
+	},
+	{
+		name: "every group declared, and the peer without perfect forward secrecy",
+		cfg:  func(c *Config) { c.ESPProposals = []string{everyGroup()} },
+		want: refusedChild("NO_PROPOSAL_CHOSEN", func(e *evidence.IKEAuth) {
+			e.OtherPFS, e.ESPChosen, e.Selectors = evidence.Yes, "aes128-sha256", declaredSelectors
+		}),
+	},
+	{
+		name: "every group declared, and none for a rekeying",
+		cfg:  func(c *Config) { c.ESPProposals = []string{everyGroup()} },
+		peer: func(r *responder) {
+			r.childless, r.tamper = false, refuseChild(ike.NoProposalChosen)
+		},
+		want: but(func(e *evidence.IKEAuth) { e.Rekey, e.OtherPFS = evidence.No, evidence.No }),
+	},
+	{
 		name: "rekey",
 		cfg:  func(c *Config) { c.ESPProposals = []string{"aes128-sha256-curve25519"} },
 		peer: func(r *responder) { r.childless, r.esp = false, []string{"aes128-sha256-curve25519"} },
@@ -397,6 +423,15 @@ var cases = []struct {
 			e.Rekey, e.OtherPFS, e.PFSGroup, e.ESPChosen = evidence.No, evidence.Yes, "ecp256", "aes128-sha256-ecp256"
 		}),
 	},
+}
+
+// everyGroup returns a proposal with every group that there is.
+func everyGroup() string {
+	text := "aes128-sha256"
+	for _, g := range widePFS() {
+		text += "-" + groupName(g)
+	}
+	return text
 }
 
 // answers returns an unprotected answer to IKE_SA_INIT.

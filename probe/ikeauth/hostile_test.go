@@ -3,6 +3,7 @@ package ikeauth
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -188,6 +189,34 @@ func TestInterrupted(t *testing.T) {
 				if got.Stage == evidence.StageChild && got.OtherESP == evidence.Unknown && got.CannotLook == "" {
 					t.Errorf("%v: says nothing of the interruption: %+v", after, got)
 				}
+				r.check()
+			})
+		}
+	}
+}
+
+// A defect of ours leaves no SA at the peer either, and shows no key.
+func TestPanic(t *testing.T) {
+	for _, value := range []any{testPSK, Key(testPSK), errors.New(testPSK), nil} {
+		for _, at := range []ike.ExchangeType{ike.SAInit, ike.Auth, ike.CreateChildSA, ike.Informational} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newResponder(t)
+				done := false
+				r.tamper = func(_ *responder, m ike.Message, answer []byte) [][]byte {
+					if m.Exchange == at && !done {
+						done = true
+						panic(value)
+					}
+					return [][]byte{answer}
+				}
+				got := r.run(t.Context(), testConfig())
+				if !strings.Contains(got.CannotLook, "198.51.100.2: a defect of vpnprobe") {
+					t.Errorf("%T at %v: got %+v", value, at, got)
+				}
+				if asked := at == ike.Auth || at == ike.CreateChildSA; asked != (got.Deleted == evidence.Yes) {
+					t.Errorf("%T at %v: deleted %v", value, at, got.Deleted)
+				}
+				shows(t, got)
 				r.check()
 			})
 		}

@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestNegotiate(t *testing.T) {
-	for _, tt := range cases {
+	for _, tt := range slices.Concat(cases, leftOutCases) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, cfg := newResponder(t), testConfig()
@@ -168,6 +168,28 @@ func TestDiffers(t *testing.T) {
 		{"CN=vpn", dn, evidence.No},
 		{"C=DE, CN=vpn", dn, evidence.Unknown},
 		{"vpn.example", dn, evidence.Yes},
+
+		{"*.example", ike.IdentityOf("B.Example"), evidence.No},
+		{"@*.example", ike.IdentityOf("b.example"), evidence.No},
+		{"*.example", ike.IdentityOf("b.example.net"), evidence.Yes},
+		{"*.example", ike.Identity{Type: ike.IDFQDN, Data: []byte(".example")}, evidence.Yes},
+		{"*.example", ike.IdentityOf("me@b.example"), evidence.Yes},
+		{"*@example", ike.IdentityOf("me@example"), evidence.No},
+		{"*@example", ike.IdentityOf("me@b.example"), evidence.Yes},
+		{"b.*.example", ike.IdentityOf("b.c.example"), evidence.Yes},
+		{"*", dn, evidence.Unknown},
+		{"%any6", ike.IdentityOf("2001:db8::1"), evidence.Unknown},
+		{"%fromcert", dn, evidence.Unknown},
+		{"0.0.0.0", ike.IdentityOf("b.example"), evidence.Unknown},
+		{"::", ike.IdentityOf("b.example"), evidence.Unknown},
+		{"198.51.100.0/24", ike.IdentityOf("198.51.100.2"), evidence.No},
+		{"198.51.100.0/24", ike.IdentityOf("192.0.2.2"), evidence.Yes},
+		{"198.51.100.0/24", ike.IdentityOf("b.example"), evidence.Yes},
+		{"198.51.100.1-198.51.100.9", ike.IdentityOf("198.51.100.2"), evidence.Unknown},
+		{"^b[0-9]+$", ike.IdentityOf("b1"), evidence.Unknown},
+		{"keyid:b", ike.Identity{Type: ike.IDKeyID, Data: []byte("b")}, evidence.Unknown},
+		{"C=CN, O=*", dn, evidence.Unknown},
+		{"C=CN, O=*", ike.IdentityOf("b.example"), evidence.Yes},
 	} {
 		if got := differs(tt.declared, tt.id); got != tt.want {
 			t.Errorf("declared %q, peer %v: differs %v, want %v", tt.declared, tt.id, got, tt.want)
@@ -179,25 +201,26 @@ func TestOffer(t *testing.T) {
 	for _, tt := range []struct {
 		protocol ike.ProtocolID
 		text     string
-		want     string // "" is an error
+		want     string // "" is none
+		leftOut  string // ends the error
 	}{
-		{ike.ProtocolIKE, "aes256-sha256-modp2048", "aes256-prfsha256-sha256-modp2048"},
-		{ike.ProtocolIKE, "aes256gcm16-prfsha384-ecp384", "aes256gcm16-prfsha384-ecp384"},
-		{ike.ProtocolIKE, "AES128-sha1-modp1024", "aes128-prfsha1-sha1-modp1024"},
-		{ike.ProtocolIKE, "aes256-sha256-modp2048-ecp256bp", "aes256-prfsha256-sha256-modp2048"},
-		{ike.ProtocolIKE, "aes256-sha256-ecp256bp", ""},
-		{ike.ProtocolIKE, "aes256-sha256-modp2048-ke1_mlkem768", ""},
-		{ike.ProtocolIKE, "sm4-sha256-modp2048", ""},
-		{ike.ProtocolESP, "aes256-sha256", "aes256-sha256"},
-		{ike.ProtocolESP, "camellia256-sha256-modp2048-esn", "camellia256-sha256-modp2048-esn"},
-		{ike.ProtocolESP, "aes256-sha256-ecp256bp", ""},
+		{ike.ProtocolIKE, "aes256-sha256-modp2048", "aes256-prfsha256-sha256-modp2048", ""},
+		{ike.ProtocolIKE, "aes256gcm16-prfsha384-ecp384", "aes256gcm16-prfsha384-ecp384", ""},
+		{ike.ProtocolIKE, "AES128-sha1-modp1024", "aes128-prfsha1-sha1-modp1024", ""},
+		{ike.ProtocolIKE, "aes256-sha256-modp2048-ecp256bp", "aes256-prfsha256-sha256-modp2048", "ecp256bp"},
+		{ike.ProtocolIKE, "aes256-sha256-ecp256bp", "", "ecp256bp"},
+		{ike.ProtocolIKE, "aes256-sha256-modp2048-ke1_mlkem768", "", "ke1_mlkem768"},
+		{ike.ProtocolIKE, "sm4-sha256-modp2048", "", "sm4"},
+		{ike.ProtocolESP, "aes256-sha256", "aes256-sha256", ""},
+		{ike.ProtocolESP, "camellia256-sha256-modp2048-esn", "camellia256-sha256-modp2048-esn", ""},
+		{ike.ProtocolESP, "aes256-sha256-ecp256bp", "", "ecp256bp"},
 	} {
 		list, err := offerOf(tt.protocol, []string{tt.text})
 		got := ""
-		if err == nil {
+		if len(list) > 0 {
 			got = notation(list[0])
 		}
-		if got != tt.want {
+		if got != tt.want || (err == nil) != (tt.leftOut == "") || err != nil && !strings.HasSuffix(err.Error(), " "+tt.leftOut) {
 			t.Errorf("%v %s: %q, %v; want %q", tt.protocol, tt.text, got, err, tt.want)
 		}
 	}
