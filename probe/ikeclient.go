@@ -31,6 +31,7 @@ type IKEClient struct {
 	cfg   IKEClientConfig
 	conn  ikeConn
 	local netip.AddrPort
+	asked map[ike.SPI]bool // whose answers may still come
 }
 
 // OpenIKEClient opens the socket of a client.
@@ -44,7 +45,7 @@ func OpenIKEClient(cfg IKEClientConfig) (*IKEClient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open IKE client for %v: %w", cfg.Target, err)
 	}
-	c := &IKEClient{cfg: cfg, conn: conn}
+	c := &IKEClient{cfg: cfg, conn: conn, asked: make(map[ike.SPI]bool)}
 	if c.local, err = conn.Local(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("open IKE client for %v: %w", cfg.Target, err)
@@ -80,10 +81,11 @@ func (c *IKEClient) Close() error { return c.conn.Close() }
 // socket broke.
 func (c *IKEClient) Ask(ctx context.Context, port uint16, message []byte, waits ...time.Duration) (evidence.IKEExchange, []byte, error) {
 	a := asking{
-		conn: c.conn, port: ikePort{c.Remote(port), port},
+		conn: c.conn, port: ikePort{c.Remote(port), port}, asked: c.asked,
 		out: evidence.IKEExchange{Port: port, Bytes: len(message), Sent: time.Now()},
 	}
 	copy(a.spi[:], message)
+	c.asked[a.spi] = true
 	datagram := append(a.port.appendMarker(nil), message...)
 	for _, wait := range waits {
 		if err := c.conn.Send(datagram, a.port.addr); err != nil {
@@ -110,6 +112,7 @@ type asking struct {
 	conn   ikeConn
 	port   ikePort
 	spi    ike.SPI
+	asked  map[ike.SPI]bool
 	out    evidence.IKEExchange
 	answer []byte
 	// late is an ICMP error that does not quote which request it is about.
@@ -141,7 +144,11 @@ func (a *asking) await(ctx context.Context, wait time.Duration) error {
 
 func (a *asking) receive(ev rawconn.Event) {
 	m, b, ok := a.port.parseReply(ev)
-	if !ok || m.SPIi != a.spi {
+	switch {
+	case !ok && samePort(ev.From, a.port.addr), ok && !a.asked[m.SPIi]:
+		a.out.Unsolicited++
+		return
+	case !ok, m.SPIi != a.spi: // from elsewhere, or too late
 		return
 	}
 	a.answer = slices.Clone(b)

@@ -16,7 +16,7 @@ import (
 
 // client returns a client whose socket has a peer behind it.
 func (s *simIKE) client() *IKEClient {
-	return &IKEClient{cfg: IKEClientConfig{Target: simPeer}, conn: s}
+	return &IKEClient{cfg: IKEClientConfig{Target: simPeer}, conn: s, asked: make(map[ike.SPI]bool)}
 }
 
 var clientWaits = []time.Duration{500 * time.Millisecond, 500 * time.Millisecond, time.Second}
@@ -79,6 +79,42 @@ func TestIKEClientAsk(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Datagrams from the peer's port that are no answer are counted, but for late
+// ones.
+func TestIKEClientUnsolicited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSimIKE(t, 500)
+		c := s.client()
+		var first ike.Message
+		s.respond = func(req ike.Message) []ikeReply {
+			first = req
+			return nil
+		}
+		ask := func() evidence.IKEExchange {
+			ex, _, err := c.Ask(t.Context(), 500, NewIKERequest(evidence.VersionProbe, 0), clientWaits...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ex
+		}
+		if ex := ask(); ex.Outcome != evidence.IKESilent || ex.Unsolicited != 0 {
+			t.Errorf("silent: got %+v", ex)
+		}
+		s.respond = func(req ike.Message) []ikeReply {
+			forged := versionReply(req)
+			forged.SPIi[0]++
+			list := []ikeReply{{message: []byte("no IKE"), after: time.Millisecond}}
+			for i, m := range []ike.Message{req, forged, versionReply(first), versionReply(req), forged} {
+				list = append(list, ikeReply{message: m.Append(nil), after: time.Duration(i+2) * time.Millisecond})
+			}
+			return list
+		}
+		if ex := ask(); ex.Outcome != evidence.IKEAnswered || ex.Unsolicited != 3 {
+			t.Errorf("got %+v", ex)
+		}
+	})
 }
 
 // What is left of one exchange does not disturb the next.

@@ -29,8 +29,8 @@ const (
 
 // climb runs the probe ladder: once in an on-demand run; in the daemon
 // whenever the peer has had a problem for two intervals, and rarely again
-// while it lasts. A declared tunnel that is not up may be idle and no problem:
-// then only what leaves nothing at the peer is asked.
+// while it lasts. A declared tunnel that is not up counts as one: nothing else
+// tells whether it could be.
 func (p *peer) climb(ctx context.Context, a netip.Addr) error {
 	if p.pace.ladder == 0 {
 		if end, ok := ctx.Deadline(); ok {
@@ -38,37 +38,32 @@ func (p *peer) climb(ctx context.Context, a netip.Addr) error {
 			ctx, cancel = context.WithDeadline(ctx, end.Add(-ladderTail))
 			defer cancel()
 		}
-		p.runLadder(ctx, a, true)
+		p.runLadder(ctx, a)
 		<-ctx.Done()
 		return nil
 	}
 	bad := 0
 	for sleep(ctx, p.pace.beat) {
-		idle := false
 		switch r := p.report(); {
 		case r.Diagnosis() == diagnosis.OK && p.state.holdsSA():
 			bad = 0
 			p.state.setLadder(evidence.Ladder{})
 			continue
-		case r.Diagnosis() == diagnosis.OK:
+		case r.Diagnosis() == diagnosis.OK && len(p.state.declared.IKEProposals) > 0:
 			// Nothing shows a fault, and nothing that the peer would agree.
-			if idle = len(p.state.declared.IKEProposals) > 0; !idle {
-				continue
-			}
 		case r.Diagnosis() != diagnosis.Undecided && r.Severity() == diagnosis.Info:
 			continue
 		}
 		if bad++; bad < 2 || !p.state.ladderDue(p.pace.ladder) {
 			continue
 		}
-		p.runLadder(ctx, a, !idle)
+		p.runLadder(ctx, a)
 	}
 	return nil
 }
 
-// runLadder asks the peer and keeps what it said. Only when stateful it asks
-// what may leave a half-open SA.
-func (p *peer) runLadder(ctx context.Context, a netip.Addr, stateful bool) {
+// runLadder asks the peer and keeps what it said.
+func (p *peer) runLadder(ctx context.Context, a netip.Addr) {
 	g := &gate{env: p.env, peer: a}
 	g.source, g.cannot = p.sourceTo(a)
 	key := budget.Key{Source: g.source, Peer: a, Kind: halfOpen}
@@ -76,7 +71,7 @@ func (p *peer) runLadder(ctx context.Context, a netip.Addr, stateful bool) {
 		Target: a, Source: p.cfg.Source, Ports: p.env.IKEPorts,
 		Version: p.cfg.IKE.Version, Mode: p.cfg.IKE.Mode, Proposals: p.state.declared.IKEProposals,
 		LocalID: p.cfg.IKE.LocalID, RemoteID: p.cfg.IKE.RemoteID,
-		Stateful: stateful, Previous: p.env.lastAnswers(key),
+		Stateful: true, Previous: p.env.lastAnswers(key),
 	}
 	l := ladder.Run(ctx, cfg, g)
 	p.state.setLadder(l)

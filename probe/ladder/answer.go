@@ -21,6 +21,9 @@ type request struct {
 type answer struct {
 	evidence.IKEExchange
 	chosen offer // of AnswerAccepted
+	// demanded is a group that was not offered, and that the peer wants before
+	// it looks at the proposals. Of an earlier run's answer it is not known.
+	demanded string
 	// message is the zero one when nothing came, or when it came to an
 	// earlier run.
 	message ike.Message
@@ -63,9 +66,10 @@ func (a *answer) judgeV2(q request) {
 				return
 			}
 			a.Group = ike.Transform{Type: ike.TransformKeyExchange, ID: binary.BigEndian.Uint16(n.Data)}.Keyword()
-			// A group that was not offered, or was used, is no answer to this
-			// request.
-			if a.Group != q.ke && slices.Contains(union(q.offers...).group, a.Group) {
+			switch {
+			case !slices.Contains(union(q.offers...).group, a.Group):
+				a.demanded = a.Group
+			case a.Group != q.ke: // nor is the group that was used an answer
 				a.Answer = evidence.AnswerWrongGroup
 			}
 		default:

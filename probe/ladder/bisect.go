@@ -20,7 +20,8 @@ type bisection struct {
 	broken bool
 }
 
-// mismatches returns what is found, or nothing if the peer contradicts itself.
+// mismatches returns what is found, or nothing if the peer contradicts itself
+// or answers no more.
 func (b *bisection) mismatches(ctx context.Context) []evidence.Mismatch {
 	b.pinSingly(ctx)
 	if !b.broken && !b.explained(ctx) && !b.broken {
@@ -30,13 +31,10 @@ func (b *bisection) mismatches(ctx context.Context) []evidence.Mismatch {
 		b.mayAsk(ctx, evidence.StepBisect) // if not, says why
 		return []evidence.Mismatch{}
 	}
-	switch verdict, _ := b.oracleSays(ctx, evidence.StepDeclared, b.declared); verdict {
-	case evidence.No:
-		return append([]evidence.Mismatch{}, b.found...)
-	case evidence.Yes: // its first answer holds no longer, and nothing that was built on it
-		b.out.V2.Declared = evidence.Unknown
+	if verdict, _ := b.oracleSays(ctx, evidence.StepDeclared, b.declared); verdict != evidence.No {
+		return []evidence.Mismatch{} // its first answer holds no longer, and nothing that was built on it
 	}
-	return []evidence.Mismatch{}
+	return append([]evidence.Mismatch{}, b.found...)
 }
 
 // pinSingly narrows one attribute at a time to the declared values.
@@ -57,9 +55,11 @@ func (b *bisection) pinSingly(ctx context.Context) {
 // explained reports whether the peer takes the declared proposals with just
 // what was found put right.
 func (b *bisection) explained(ctx context.Context) bool {
-	if len(b.found) == 0 {
-		return false
-	}
+	return len(b.found) > 0 && b.asks(ctx, b.corrected()) != ""
+}
+
+// corrected returns the declared proposals with what was found put right.
+func (b *bisection) corrected() offer {
 	o := union(b.declared...)
 	for _, m := range b.found {
 		o = o.with(m.Attribute, m.Accepts)
@@ -68,7 +68,7 @@ func (b *bisection) explained(ctx context.Context) bool {
 	if len(o.integ) == 0 {
 		o.integ = b.all.integ
 	}
-	return b.asks(ctx, o) != ""
+	return o
 }
 
 // pinTogether narrows one attribute after the other to the values of the

@@ -7,8 +7,11 @@
 // is of a group that is not in its proposals is refused whatever it offers,
 // but how it is refused tells whether the responder would have taken a
 // proposal (RFC 7296 sections 1.2 and 3.4): INVALID_KE_PAYLOAD names the group
-// of the chosen one, NO_PROPOSAL_CHOSEN says that none fits. The few requests
-// that a responder may accept pass through a [Gate].
+// of the chosen one, NO_PROPOSAL_CHOSEN says that none fits. Section 3.4 wants
+// the group among the proposals, so a responder may handle such a request in a
+// way of its own. A complete request confirms what they show, and decides where
+// it does not. The few requests that a responder may accept pass through a
+// [Gate].
 package ladder
 
 import (
@@ -110,6 +113,7 @@ func climb(ctx context.Context, cfg Config, conn asker, gate Gate) evidence.Ladd
 		}
 	}
 	r.introduce(ctx)
+	r.doubtSilence()
 	r.compareSizes(ctx)
 	return r.out
 }

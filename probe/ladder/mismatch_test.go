@@ -72,10 +72,23 @@ func TestMismatches(t *testing.T) {
 		{"none", []string{good}, []string{good}, []evidence.Mismatch{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			p := peer{v2: tt.peer, noV1: true}
+			for _, kind := range []peer{p, with(p, func(p *peer) { p.strictKE = true })} {
+				out, _, _ := climbIn(t, Config{Version: 2, Proposals: tt.declared, Stateful: true}, kind, time.Minute)
+				if diff := cmp.Diff(tt.want, out.Mismatches); diff != "" && !kind.strictKE {
+					t.Errorf("on demand (-want +got):\n%s", diff)
+				}
+				// What the strict one chooses of everything may differ in more.
+				want := evidence.FactOf(len(tt.want) == 0)
+				if out.V2.Declared != want || out.V2.Accepts != evidence.Yes || out.Confirmed != evidence.Yes || (want == evidence.No) != (len(out.Mismatches) > 0) {
+					t.Errorf("on demand, strict %v: got %+v, %v, confirmed %v, %s", kind.strictKE, out.V2, out.Mismatches, out.Confirmed, steps(out))
+				}
+			}
 			out, s, _ := climbIn(t, Config{Version: 2, Proposals: tt.declared}, peer{v2: tt.peer}, time.Minute)
 			if diff := cmp.Diff(tt.want, out.Mismatches); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
+			t.Logf("%d requests", len(out.Exchanges))
 			if want := evidence.FactOf(len(tt.want) == 0); out.V2.Declared != want || out.V2.Accepts != evidence.Yes || s.halfOpen != 0 {
 				t.Errorf("got %+v, %d half-open", out.V2, s.halfOpen)
 			}

@@ -63,15 +63,21 @@ func parseOffer(text string) (offer, bool) {
 	return o, len(o.proposals()) > 0 && len(o.prf) > 0 && len(o.group) > 0
 }
 
-// parseOffers reads the declared proposals that can be offered.
-func parseOffers(texts []string) []offer {
-	var list []offer
+// parseOffers reads the declared proposals, and returns apart those that cannot
+// be offered by the declared version.
+func parseOffers(texts []string, version int) (list []offer, left []string) {
 	for _, text := range texts {
-		if o, ok := parseOffer(text); ok {
+		o, ok := parseOffer(text)
+		if ok && version == 1 {
+			ok = len(suites([]offer{o})) > 0
+		}
+		if ok {
 			list = append(list, o)
+		} else {
+			left = append(left, text)
 		}
 	}
-	return list
+	return list, left
 }
 
 // derivedPRFs returns the PRFs that a proposal has that names none: those that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"vpnprobe/evidence"
@@ -17,9 +18,13 @@ const (
 	portNATT = 4500
 )
 
-// maxRequests bounds a run, whatever the peer answers. A peer that refuses
-// three attributes at once takes about thirty.
-const maxRequests = 40
+// maxRequests bounds a run, whatever the peer answers, and maxOracle what it
+// asks before the complete messages that confirm the answers. A peer that
+// refuses three attributes at once takes about thirty.
+const (
+	maxRequests = 40
+	maxOracle   = 34
+)
 
 // asker sends a request and returns the first answer. See
 // [vpnprobe/probe.IKEClient], whose tests are where datagrams are looked at.
@@ -35,12 +40,14 @@ type run struct {
 	conn     asker
 	gate     Gate
 	declared []offer
+	left     []string          // the declared proposals that cannot be offered
 	publics  map[string][]byte // a public value per group, each used again: no key is ever made of it
 
 	out      evidence.Ladder
 	port     uint16 // on which to ask: the first that answered
 	requests int
 	next     time.Time           // when the next request may be sent
+	rtt      time.Duration       // the longest so far
 	answered bool                // anything was
 	halted   evidence.SkipReason // why nothing is asked any more
 	detail   string
@@ -48,15 +55,18 @@ type run struct {
 	// deaf is set once the peer has not refused a KE payload of a wrong group
 	// as it should, and so cannot be asked without leaving state.
 	deaf bool
-	// suits is an offer that the peer takes, in the group that it wants.
+	// suits is what the peer is expected to take, in the group that it wants.
 	suits []offer
+	// taken is set once the peer has accepted an IKE_SA_INIT: one is enough.
+	taken bool
 }
 
 func newRun(cfg Config, conn asker, gate Gate) *run {
 	r := &run{
 		cfg: cfg, conn: conn, gate: gate, port: portIKE,
-		declared: parseOffers(cfg.Proposals), publics: make(map[string][]byte),
+		publics: make(map[string][]byte),
 	}
+	r.declared, r.left = parseOffers(cfg.Proposals, cfg.Version)
 	// Empty lists, so that they are no null in JSON.
 	r.out = evidence.Ladder{
 		Time: evidence.Some(time.Now()), Exchanges: []evidence.IKEExchange{}, Skipped: []evidence.SkippedStep{},
@@ -65,6 +75,13 @@ func newRun(cfg Config, conn asker, gate Gate) *run {
 	}
 	if a := conn.Local().Addr(); a.IsValid() && !a.IsUnspecified() {
 		r.out.Local = evidence.Some(a)
+	}
+	if len(r.left) > 0 {
+		step := evidence.StepDeclared
+		if cfg.Version == 1 {
+			step = r.modes()[0].declared
+		}
+		r.skip(evidence.SkippedStep{Step: step, Reason: evidence.SkipUnsupported, Detail: strings.Join(r.left, ",")})
 	}
 	return r
 }
@@ -79,7 +96,7 @@ func (r *run) ask(ctx context.Context, q request) (answer, bool) {
 	if q.step.LeavesState() {
 		var reused answer
 		var ok bool
-		if permit, reused, ok = r.admit(ctx, q.step); !ok {
+		if permit, reused, ok = r.admit(ctx, q); !ok {
 			return reused, reused.Reused
 		}
 	}
@@ -93,14 +110,19 @@ func (r *run) mayAsk(ctx context.Context, step evidence.LadderStep) bool {
 	case r.halted != "":
 	case ctx.Err() != nil:
 		r.halted = evidence.SkipTime
+	case step == evidence.StepBisect && r.requests >= maxOracle:
+		r.skip(evidence.SkippedStep{Step: step, Reason: evidence.SkipTime, Detail: tooMany})
+		return false
 	case r.requests >= maxRequests:
-		r.halted, r.detail = evidence.SkipTime, "the peer's answers led to more requests than are sent in one run"
+		r.halted, r.detail = evidence.SkipTime, tooMany
 	default:
 		return true
 	}
 	r.skip(evidence.SkippedStep{Step: step, Reason: r.halted, Detail: r.detail})
 	return false
 }
+
+const tooMany = "the peer's answers led to more requests than are sent in one run"
 
 // send sends a request that may be sent.
 func (r *run) send(ctx context.Context, q request, permit Permit) (answer, bool) {
@@ -140,8 +162,9 @@ func (r *run) hopeless() bool {
 	})
 }
 
-// gap is the least time between two requests, so that a run is no burst.
-const gap = 50 * time.Millisecond
+// gap is the least time between two requests, so that a run is no burst, and
+// leaves room for the heartbeat at a peer that answers ten in a second.
+const gap = 100 * time.Millisecond
 
 // paced sends a request when it is time for it.
 func (r *run) paced(ctx context.Context, port uint16, message []byte, waits ...time.Duration) (evidence.IKEExchange, []byte, error) {
@@ -151,7 +174,11 @@ func (r *run) paced(ctx context.Context, port uint16, message []byte, waits ...t
 		return evidence.IKEExchange{}, nil, ctx.Err()
 	}
 	r.next = time.Now().Add(gap)
-	return r.conn.Ask(ctx, port, message, waits...)
+	ex, raw, err := r.conn.Ask(ctx, port, message, waits...)
+	if rtt, ok := ex.RTT.Get(); ok {
+		r.rtt = max(r.rtt, rtt.Duration())
+	}
+	return ex, raw, err
 }
 
 // patience returns how long to wait before each retransmission, and after the
@@ -167,22 +194,36 @@ func (r *run) patience() []time.Duration {
 
 // admit asks the gate for a permit. Without one it returns the previous run's
 // answer if that stands in, and false in any case.
-func (r *run) admit(ctx context.Context, step evidence.LadderStep) (Permit, answer, bool) {
+func (r *run) admit(ctx context.Context, q request) (Permit, answer, bool) {
 	if !r.cfg.Stateful || r.gate == nil {
-		r.skip(evidence.SkippedStep{Step: step, Reason: evidence.SkipNotOnDemand})
+		r.skip(evidence.SkippedStep{Step: q.step, Reason: evidence.SkipNotOnDemand})
 		return nil, answer{}, false
 	}
-	permit, skipped := r.gate.Admit(ctx, step)
+	permit, skipped := r.gate.Admit(ctx, q.step)
 	if skipped == nil {
 		return permit, answer{}, true
 	}
-	if skipped.Reason == evidence.SkipBudget && r.cfg.Previous != nil {
-		if ex, ok := r.cfg.Previous.Exchange(step); ok {
+	if skipped.Reason == evidence.SkipBudget {
+		if ex, ok := r.previous(q); ok {
 			return nil, r.reuse(ex), false
 		}
 	}
 	r.skip(*skipped)
 	return nil, answer{}, false
+}
+
+// previous returns the earlier run's newest exchange of the same request. What
+// is declared may have been corrected in between.
+func (r *run) previous(q request) (evidence.IKEExchange, bool) {
+	if r.cfg.Previous == nil {
+		return evidence.IKEExchange{}, false
+	}
+	for _, e := range slices.Backward(r.cfg.Previous.Exchanges) {
+		if e.Step == q.step && e.Port == r.port && e.Offer == text(q.offers) {
+			return e, true
+		}
+	}
+	return evidence.IKEExchange{}, false
 }
 
 // reuse takes over an answer that an earlier run was given.

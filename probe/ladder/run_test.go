@@ -86,7 +86,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("features %+v", f)
 	}
 	for _, l := range out.Large {
-		if l.SmallAnswered != samples || l.LargeAnswered != samples {
+		if l.SmallAnswered != l.SmallSent || l.LargeAnswered != 1 || l.LargeSent != 1 {
 			t.Errorf("sizes %+v", l)
 		}
 	}

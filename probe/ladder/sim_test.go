@@ -3,6 +3,7 @@ package ladder
 import (
 	"context"
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -41,6 +42,14 @@ type peer struct {
 	redirects     bool               // it redirects who can be
 	natHere       bool               // it sees us under another address
 	natThere      bool               // it has another address than the one we reach
+	strictKE      bool               // it ignores a proposal without the group of the KE payload
+	keFirst       bool               // it looks at the KE payload before the proposals, if they have its group
+	demands       bool               // the same, also if they have not
+	alternates    bool               // it refuses every second IKE_SA_INIT
+	fickle        bool               // it refuses complete ones
+	every         time.Duration      // it answers once in this time
+	loss          float64            // of what is sent to it
+	seed          uint64             // of the losses
 	maxBytes      int                // larger messages do not arrive; 0 for any
 	twist         func(reply []byte) // changes its answers
 	outcome       map[uint16]evidence.IKEOutcome
@@ -57,6 +66,8 @@ type sim struct {
 	sent     []ike.Message // each request once
 	halfOpen int
 	inits    int
+	last     time.Time  // when it answered
+	dice     *rand.Rand // of the losses
 }
 
 func (s *sim) Local() netip.AddrPort { return simHere }
@@ -92,31 +103,54 @@ func (s *sim) Ask(ctx context.Context, port uint16, b []byte, waits ...time.Dura
 		return ex, nil, s.sleep(ctx, s.rtt)
 	}
 	var reply []byte
-	if !(s.peer.deafOn500 && port == portIKE) && (s.peer.maxBytes == 0 || len(b) <= s.peer.maxBytes) {
-		if r, ok := s.respond(m, port); ok {
-			reply = r.Append(nil)
-			if s.peer.twist != nil {
-				s.peer.twist(reply)
-			}
+	for _, w := range waits {
+		ex.Requests++
+		if reply = s.receive(m, len(b), port); reply != nil {
+			break
+		}
+		if err := s.sleep(ctx, w); err != nil {
+			return ex, nil, err
 		}
 	}
 	if reply == nil {
-		ex.Outcome, ex.Requests = evidence.IKESilent, len(waits)
-		for _, w := range waits {
-			if err := s.sleep(ctx, w); err != nil {
-				return ex, nil, err
-			}
-		}
+		ex.Outcome = evidence.IKESilent
 		return ex, nil, nil
 	}
 	if err := s.sleep(ctx, s.rtt); err != nil {
 		return ex, nil, err
 	}
-	ex.Outcome, ex.Requests, ex.RTT = evidence.IKEAnswered, 1, evidence.Some(evidence.Seconds(s.rtt))
+	ex.Outcome = evidence.IKEAnswered
+	if ex.Requests == 1 {
+		ex.RTT = evidence.Some(evidence.Seconds(s.rtt))
+	}
 	if m, err := ike.Parse(reply); err == nil {
 		ex.Version, ex.Notify = m.Version.String(), m.FirstNotify()
 	}
 	return ex, reply, nil
+}
+
+// receive returns what comes back for a datagram with a message of n bytes, nil
+// if nothing does.
+func (s *sim) receive(m ike.Message, n int, port uint16) []byte {
+	p := s.peer
+	switch {
+	case p.deafOn500 && port == portIKE, p.maxBytes > 0 && n > p.maxBytes:
+		return nil
+	case p.every > 0 && time.Since(s.last) < p.every:
+		return nil
+	case p.loss > 0 && (s.dice.Float64() < p.loss || n > 1500 && s.dice.Float64() < p.loss): // of a fragment
+		return nil
+	}
+	r, ok := s.respond(m, port)
+	if !ok {
+		return nil
+	}
+	s.last = time.Now()
+	reply := r.Append(nil)
+	if p.twist != nil {
+		p.twist(reply)
+	}
+	return reply
 }
 
 func (s *sim) sleep(ctx context.Context, d time.Duration) error {
@@ -171,19 +205,19 @@ func (s *sim) respond(req ike.Message, port uint16) (ike.Message, bool) {
 
 func (s *sim) respondV2(req ike.Message, port uint16) (ike.Message, bool) {
 	p := s.peer
-	if p.learns > 0 && s.inits >= p.learns {
-		p.v2 = append([]string{dated}, p.v2...)
-	}
-	chosen, ok := choose(s.t, req, p.v2)
 	ke, _ := req.First(ike.PayloadKE)
 	offered, err := ike.ParseKE(ke.Body)
+	chosen, ok := s.choose(req, offered.Group)
 	if err != nil {
 		s.t.Errorf("KE payload: %v", err)
 	}
 	if n, ok := ikecrypto.PublicLen(offered.Group); !ok || n != len(offered.Public) {
 		s.t.Errorf("public value of %d bytes in group %d", len(offered.Public), offered.Group)
 	}
-	if !ok {
+	if group, differs := s.guards(req, offered.Group); differs {
+		return notifyV2(req, ike.InvalidKEPayload, binary.BigEndian.AppendUint16(nil, group)), true
+	}
+	if !ok || p.alternates && s.inits%2 == 0 || p.fickle && !leavesNothing(s.t, req) {
 		return notifyV2(req, ike.NoProposalChosen, nil), !p.silentRefusal
 	}
 	group := transformOf(chosen, ike.TransformKeyExchange)
@@ -227,19 +261,14 @@ func (s *sim) respondV2(req ike.Message, port uint16) (ike.Message, bool) {
 // choose picks the first configured proposal of which the request has
 // everything, as strongSwan does. Configured proposals have one transform of
 // each type.
-func choose(t *testing.T, req ike.Message, configured []string) (ike.Proposal, bool) {
-	sa, _ := req.First(ike.PayloadSA)
-	list, err := ike.ParseSA(sa.Body)
-	if err != nil {
-		t.Errorf("SA payload: %v", err)
-	}
-	for _, text := range configured {
-		o, ok := parseOffer(text)
-		if !ok {
-			t.Fatalf("peer has %q", text)
-		}
-		want := o.proposals()[0]
+func (s *sim) choose(req ike.Message, ke uint16) (ike.Proposal, bool) {
+	list := s.offered(req)
+	for _, text := range s.configured() {
+		want := s.proposal(text)
 		for _, p := range list {
+			if s.peer.strictKE && !contains(p, ike.Transform{Type: ike.TransformKeyExchange, ID: ke}) {
+				continue
+			}
 			if !slices.ContainsFunc(want.Transforms, func(w ike.Transform) bool { return !contains(p, w) }) && len(types(p)) == len(types(want)) {
 				want.Number = p.Number
 				return want, true
@@ -247,6 +276,45 @@ func choose(t *testing.T, req ike.Message, configured []string) (ike.Proposal, b
 		}
 	}
 	return ike.Proposal{}, false
+}
+
+// guards returns the group that the peer wants before it looks at anything else
+// of the proposals, and whether it does.
+func (s *sim) guards(req ike.Message, ke uint16) (uint16, bool) {
+	list := s.offered(req)
+	if !s.peer.keFirst && !s.peer.demands || contains(list[0], ike.Transform{Type: ike.TransformEncryption, ID: 0xff00}) {
+		return 0, false
+	}
+	group := transformOf(s.proposal(s.peer.v2[0]), ike.TransformKeyExchange)
+	offered := slices.ContainsFunc(list, func(p ike.Proposal) bool {
+		return contains(p, ike.Transform{Type: ike.TransformKeyExchange, ID: group})
+	})
+	return group, ke != group && (s.peer.keFirst && offered || s.peer.demands && !offered)
+}
+
+func (s *sim) offered(req ike.Message) []ike.Proposal {
+	sa, _ := req.First(ike.PayloadSA)
+	list, err := ike.ParseSA(sa.Body)
+	if err != nil {
+		s.t.Errorf("SA payload: %v", err)
+	}
+	return list
+}
+
+// configured returns the peer's proposals.
+func (s *sim) configured() []string {
+	if p := s.peer; p.learns > 0 && s.inits >= p.learns {
+		return append([]string{dated}, p.v2...)
+	}
+	return s.peer.v2
+}
+
+func (s *sim) proposal(text string) ike.Proposal {
+	o, ok := parseOffer(text)
+	if !ok {
+		s.t.Fatalf("peer has %q", text)
+	}
+	return o.proposals()[0]
 }
 
 func contains(p ike.Proposal, w ike.Transform) bool {

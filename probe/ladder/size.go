@@ -2,6 +2,8 @@ package ladder
 
 import (
 	"context"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"vpnprobe/evidence"
@@ -16,14 +18,14 @@ const (
 	smallPacket = 600
 	largePacket = 2000
 
-	samples = 3
+	samples = 5
 )
 
-// shortest is the least time to wait for an answer, whatever the first took.
+// shortest is the least time to wait for an answer, whatever others took.
 const shortest = 400 * time.Millisecond
 
-// compareSizes asks both ports for small and large requests of one kind in
-// turn, the large ones only where small ones are answered.
+// compareSizes asks both ports for small and large requests of one kind, the
+// large ones only where small ones are answered.
 func (r *run) compareSizes(ctx context.Context) {
 	if !r.answered {
 		return
@@ -32,7 +34,7 @@ func (r *run) compareSizes(ctx context.Context) {
 		if !r.mayAsk(ctx, evidence.StepLarge) {
 			return
 		}
-		c := comparison{run: r, wait: r.cfg.Timeout / 2, LargeIKE: evidence.LargeIKE{Port: port, SmallBytes: smallPacket, LargeBytes: largePacket}}
+		c := comparison{run: r, LargeIKE: evidence.LargeIKE{Port: port, SmallBytes: smallPacket, LargeBytes: largePacket}}
 		ok := c.take(ctx)
 		if c.SmallSent > 0 {
 			r.out.Large = append(r.out.Large, c.LargeIKE)
@@ -48,21 +50,27 @@ func (r *run) compareSizes(ctx context.Context) {
 type comparison struct {
 	*run
 	evidence.LargeIKE
-	wait time.Duration // for an answer
 }
 
-// take returns false when ctx ended, or the peer is out of room.
+// take returns false when ctx ended, or the peer is out of room. After the
+// first, sizes come in random order, so that a limit on the rate of answers
+// does not hit the large ones alone.
 func (c *comparison) take(ctx context.Context) bool {
 	kind, ok := c.kind(ctx)
-	for range samples - 1 {
-		if !ok || c.SmallAnswered == 0 {
-			return ok
+	if !ok || c.SmallAnswered == 0 {
+		return ok
+	}
+	sizes := append(slices.Repeat([]int{smallPacket}, samples-1), slices.Repeat([]int{largePacket}, samples)...)
+	rand.Shuffle(len(sizes), func(i, j int) { sizes[i], sizes[j] = sizes[j], sizes[i] })
+	for _, size := range sizes {
+		if !c.sample(ctx, kind, size) {
+			return false
 		}
-		if ok = c.sample(ctx, kind, largePacket); ok {
-			ok = c.sample(ctx, kind, smallPacket)
+		if c.LargeAnswered > 0 || c.SmallSent-c.SmallAnswered > 1 {
+			break // large ones pass, or all kinds are lost
 		}
 	}
-	return ok && c.sample(ctx, kind, largePacket)
+	return true
 }
 
 // kind returns a kind of request that is answered on the port, after one small
@@ -96,17 +104,19 @@ func (c *comparison) sample(ctx context.Context, kind evidence.IKERequest, size 
 	if c.Port == portNATT {
 		headers += marker
 	}
-	ex, raw, err := c.paced(ctx, c.Port, probe.NewIKERequest(kind, size-headers), c.wait)
+	// Several large ones may have to be waited for in vain.
+	wait := c.cfg.Timeout / 2
+	if c.rtt > 0 {
+		wait = min(wait, max(4*c.rtt, shortest))
+	}
+	ex, raw, err := c.paced(ctx, c.Port, probe.NewIKERequest(kind, size-headers), wait)
 	if err != nil {
 		return false
 	}
+	c.next = time.Now().Add(gap) // the same after an answer and after none
 	answered := 0
 	if ex.Outcome == evidence.IKEAnswered {
 		answered = 1
-		if rtt, ok := ex.RTT.Get(); ok {
-			// Several large ones may have to be waited for in vain.
-			c.wait = min(c.wait, max(4*rtt.Duration(), shortest))
-		}
 	}
 	if size == largePacket {
 		c.LargeSent += ex.Requests

@@ -74,7 +74,7 @@ func (r *run) askNobody(ctx context.Context, m mode) evidence.Fact {
 	}) {
 		return o.Answers
 	}
-	message := probe.NewIKERequest(evidence.ProposalProbeV1, 0)
+	message := probe.NewIKERequest(evidence.ProposalProbeV1, sizeOfInit)
 	if m == aggressiveMode {
 		p, _ := ike.Parse(message) // it is our own
 		sa, _ := p.First(ike.PayloadSAV1)
@@ -93,7 +93,8 @@ func (r *run) askNobody(ctx context.Context, m mode) evidence.Fact {
 const groupOfNobody = "modp2048"
 
 // negotiate offers the declared algorithms in a mode and then, as long as all
-// are refused, others.
+// are refused, others. Each is a complete first message, and needs no other to
+// confirm what it shows.
 func (r *run) negotiate(ctx context.Context, m mode) {
 	o := r.offersOf(m)
 	declared := suites(r.declared)
@@ -108,18 +109,27 @@ func (r *run) negotiate(ctx context.Context, m mode) {
 			}
 			return
 		}
-		o.Declared = evidence.No
+		o.Declared = r.refused()
 	}
 	for _, list := range m.wider(declared) {
 		a, ok := r.askV1(ctx, m, m.common, list)
 		if ok && a.Answer == evidence.AnswerAccepted && o.Declared == evidence.No && r.cfg.Version != 2 {
 			r.out.Mismatches = differences(declared, a.chosen)
 		}
-		if !ok || a.Answer != evidence.AnswerNoProposal || a.Reused {
+		if !ok || a.Answer != evidence.AnswerNoProposal {
 			return
 		}
 	}
 	o.Accepts = evidence.No
+	r.confirmV1()
+}
+
+// confirmV1 notes that complete first messages showed what is found about the
+// declared version.
+func (r *run) confirmV1() {
+	if r.cfg.Version == 1 {
+		r.out.Confirmed = evidence.Yes
+	}
 }
 
 // askV1 sends a first message, and takes note of what it decides about the
@@ -142,6 +152,7 @@ func (r *run) askV1(ctx context.Context, m mode, step evidence.LadderStep, list 
 	case a.Answer == evidence.AnswerAccepted:
 		o.Accepts = evidence.Yes
 		r.features(a)
+		r.confirmV1()
 	case a.Notify == authFailedV1.String(): // strongSwan, of a connection without this mode
 		o.Accepts = evidence.No
 	}
