@@ -133,11 +133,20 @@ func trusted(socket string) error {
 	case err != nil:
 		return fmt.Errorf("ask the IKE daemon at %s: its socket is not in this process's file system: %w", socket, err)
 	}
-	uid := info.Sys().(*syscall.Stat_t).Uid
-	if (uid != 0 && int(uid) != os.Geteuid()) || info.Mode().Perm()&0o002 != 0 {
-		return fmt.Errorf("ask the IKE daemon at %s: left out, for others than root can make sockets in %s", socket, dir)
+	if ours(info) && info.Mode().Perm()&0o002 == 0 {
+		return nil
 	}
-	return nil
+	// Where all may write, as in /tmp, nobody can replace another's socket.
+	if s, err := os.Lstat(socket); err == nil && ours(info) && ours(s) && s.Mode()&fs.ModeSocket != 0 && info.Mode()&fs.ModeSticky != 0 {
+		return nil
+	}
+	return fmt.Errorf("ask the IKE daemon at %s: left out, for others than root can make sockets in %s", socket, dir)
+}
+
+// ours reports whether a file belongs to root or to us.
+func ours(info fs.FileInfo) bool {
+	uid := info.Sys().(*syscall.Stat_t).Uid
+	return uid == 0 || int(uid) == os.Geteuid()
 }
 
 // process is an IKE daemon's process.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,6 +138,21 @@ func TestTrusted(t *testing.T) {
 	}
 	if err := trusted(filepath.Join(dir, "vici")); err == nil || !strings.Contains(err.Error(), "others than root can make sockets") {
 		t.Errorf("a directory of everyone's: %v", err)
+	}
+	// In a directory like /tmp, a socket of our own is ours all the same.
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	if err := trusted(filepath.Join(dir, "vici")); err == nil {
+		t.Error("trusted a socket that is not there in a directory of everyone's")
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, "vici"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := trusted(filepath.Join(dir, "vici")); err != nil {
+		t.Errorf("a socket of our own among everyone's: %v", err)
 	}
 	if err := trusted(filepath.Join(dir, "none", "vici")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
