@@ -140,9 +140,11 @@ func TestLiveTunnel(t *testing.T) {
 			before := l.B.SPIs()
 			answered := l.Traffic(packets)
 			reports := l.KeepProbing("--authenticate", "--duration", "5s")
-			highest := 0
+			// Seen twice: a request that is being refused counts for a moment.
+			highest, last := 0, 0
 			for start := time.Now(); time.Since(start) < soak; time.Sleep(50 * time.Millisecond) {
-				highest = max(highest, l.B.IKE.HalfOpen())
+				n := l.B.IKE.HalfOpen()
+				highest, last = max(highest, min(n, last)), n
 			}
 			if n := answered(); n != packets {
 				t.Errorf("%d of %d packets crossed the tunnel", n, packets)
