@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -265,24 +264,14 @@ func (h *heartbeat) sendError(r evidence.SendReason) {
 // wait handles what is received until the timeout, or until the heartbeat has
 // an outcome. It returns nil on silence.
 func (h *heartbeat) wait(ctx context.Context) error {
-	wctx, cancel := context.WithTimeout(ctx, h.ike.cfg.Timeout)
-	defer cancel()
-	for h.result.Outcome == "" {
-		ev, err := h.ike.conn.Receive(wctx)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded):
-			return nil
-		case err != nil:
-			return err
-		case ev.Err != nil:
+	return hear(ctx, h.ike.conn, h.ike.cfg.Timeout, func(ev rawconn.Event) bool {
+		if ev.Err != nil {
 			h.receiveError(ev)
-		default:
+		} else {
 			h.receive(ev)
 		}
-	}
-	return nil
+		return h.result.Outcome != ""
+	})
 }
 
 // receive handles a datagram.

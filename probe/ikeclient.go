@@ -122,10 +122,23 @@ type asking struct {
 // await handles what is received until the exchange has an outcome, or until
 // it has waited long enough, which is no error.
 func (a *asking) await(ctx context.Context, wait time.Duration) error {
+	return hear(ctx, a.conn, wait, func(ev rawconn.Event) bool {
+		if ev.Err != nil {
+			a.receiveError(ev)
+		} else {
+			a.receive(ev)
+		}
+		return a.out.Outcome != ""
+	})
+}
+
+// hear hands what a socket receives to handle until that returns true, or
+// until the wait is over, which is no error.
+func hear(ctx context.Context, conn ikeConn, wait time.Duration, handle func(rawconn.Event) (done bool)) error {
 	wctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	for a.out.Outcome == "" {
-		ev, err := a.conn.Receive(wctx)
+	for {
+		ev, err := conn.Receive(wctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -133,13 +146,10 @@ func (a *asking) await(ctx context.Context, wait time.Duration) error {
 			return nil
 		case err != nil:
 			return err
-		case ev.Err != nil:
-			a.receiveError(ev)
-		default:
-			a.receive(ev)
+		case handle(ev):
+			return nil
 		}
 	}
-	return nil
 }
 
 func (a *asking) receive(ev rawconn.Event) {
