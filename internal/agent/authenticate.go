@@ -17,12 +17,8 @@ import (
 	"vpnprobe/probe/ikeauth"
 )
 
-const (
-	// authEvery is the least time between two negotiations of our own.
-	authEvery = 10 * time.Minute
-	// authTimeout bounds one negotiation.
-	authTimeout = 15 * time.Second
-)
+// authTimeout bounds one negotiation.
+const authTimeout = 15 * time.Second
 
 // authenticate negotiates with the peer for real, in the order that does the
 // least harm: nothing while an SA with the peer exists or might exist, else the
@@ -104,7 +100,7 @@ func (p *peer) awaitSlot(ctx context.Context, a netip.Addr) (*budget.Reservation
 		return nil, p.env.BudgetErr
 	}
 	for range 2 {
-		slot, err := p.env.Budget.Reserve(budget.Key{Source: source, Peer: a, Kind: halfOpen}, halfOpenEvery)
+		slot, err := p.env.Budget.Reserve(budget.Key{Source: source, Peer: a, Kind: budget.HalfOpen}, budget.HoldHalfOpen)
 		spent := (*budget.SpentError)(nil)
 		switch {
 		case err == nil:
@@ -114,7 +110,7 @@ func (p *peer) awaitSlot(ctx context.Context, a netip.Addr) (*budget.Reservation
 		}
 		wait := time.Until(spent.Until) + time.Second
 		p.log.Info("waiting for the budget of one negotiation a minute", "wait", wait.Round(time.Second))
-		if wait > 2*halfOpenEvery || !sleep(ctx, wait) {
+		if wait > 2*budget.HoldHalfOpen || !sleep(ctx, wait) {
 			break
 		}
 	}
@@ -216,8 +212,8 @@ func (p *peer) reserveAuth(a netip.Addr) (earlier evidence.IKEAuth, ok bool) {
 	if err != nil {
 		return evidence.IKEAuth{Skipped: err.Error()}, false
 	}
-	key := budget.Key{Source: source, Peer: a, Kind: authenticated}
-	_, err = p.env.Budget.Reserve(key, authEvery)
+	key := budget.Key{Source: source, Peer: a, Kind: budget.Authenticated}
+	_, err = p.env.Budget.Reserve(key, budget.HoldAuthenticated)
 	spent := (*budget.SpentError)(nil)
 	switch {
 	case err == nil:
@@ -226,11 +222,11 @@ func (p *peer) reserveAuth(a netip.Addr) (earlier evidence.IKEAuth, ok bool) {
 		return evidence.IKEAuth{Skipped: err.Error()}, false
 	}
 	var last kept
-	if saved, err := p.env.Budget.Load(key, &last); err == nil && time.Since(saved) < authEvery && last.Auth.Time.Known() && last.Of == p.attempt() {
+	if saved, err := p.env.Budget.Load(key, &last); err == nil && time.Since(saved) < budget.HoldAuthenticated && last.Auth.Time.Known() && last.Of == p.attempt() {
 		last.Auth.Reused = true
 		return last.Auth, false
 	}
-	return evidence.IKEAuth{Skipped: fmt.Sprintf("the last attempt is too recent: one every %v, so again in %v", authEvery, time.Until(spent.Until).Round(time.Second))}, false
+	return evidence.IKEAuth{Skipped: fmt.Sprintf("the last attempt is too recent: one every %v, so again in %v", budget.HoldAuthenticated, time.Until(spent.Until).Round(time.Second))}, false
 }
 
 // keep keeps what was found for the runs that may not look again yet.
@@ -240,7 +236,7 @@ func (p *peer) keep(a netip.Addr, r evidence.IKEAuth) {
 	}
 	source, err := p.sourceTo(a)
 	if err == nil {
-		err = p.env.Budget.Save(budget.Key{Source: source, Peer: a, Kind: authenticated}, kept{p.attempt(), r})
+		err = p.env.Budget.Save(budget.Key{Source: source, Peer: a, Kind: budget.Authenticated}, kept{p.attempt(), r})
 	}
 	if err != nil {
 		p.log.Warn("cannot keep the result for the next run", "err", err)

@@ -125,7 +125,7 @@ func TestAwaitSlot(t *testing.T) {
 		if slot == nil {
 			t.Fatal(why)
 		}
-		if waited := time.Since(began); waited < halfOpenEvery-time.Second || waited > halfOpenEvery+5*time.Second {
+		if waited := time.Since(began); waited < budget.HoldHalfOpen-time.Second || waited > budget.HoldHalfOpen+5*time.Second {
 			t.Errorf("waited %v", waited)
 		}
 	})

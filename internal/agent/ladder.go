@@ -14,13 +14,8 @@ import (
 )
 
 const (
-	// halfOpenEvery is the least time between two exchanges of one source and
-	// peer that may leave a half-open SA there. strongSwan forgets one after
-	// 30 s and ignores an address that has five (charon.block_threshold).
-	halfOpenEvery = time.Minute
-
-	// daemonPatience is how long such an exchange waits for the local daemon
-	// to end a negotiation of its own.
+	// daemonPatience is how long an exchange that may leave a half-open SA
+	// waits for the local daemon to end a negotiation of its own.
 	daemonPatience = 3 * time.Second
 
 	// ladderTail is left of an on-demand run after the ladder, for its result.
@@ -66,7 +61,7 @@ func (p *peer) climb(ctx context.Context, a netip.Addr) error {
 func (p *peer) runLadder(ctx context.Context, a netip.Addr) {
 	g := &gate{env: p.env, peer: a}
 	g.source, g.cannot = p.sourceTo(a)
-	key := budget.Key{Source: g.source, Peer: a, Kind: halfOpen}
+	key := budget.Key{Source: g.source, Peer: a, Kind: budget.HalfOpen}
 	cfg := ladder.Config{
 		Target: a, Source: p.cfg.Source, Ports: p.env.IKEPorts,
 		Version: p.cfg.IKE.Version, Mode: p.cfg.IKE.Mode, Proposals: p.state.declared.IKEProposals,
@@ -99,7 +94,7 @@ func (e *Env) lastAnswers(key budget.Key) *evidence.Ladder {
 		return nil
 	}
 	var l evidence.Ladder
-	if saved, err := e.Budget.Load(key, &l); err != nil || time.Since(saved) > halfOpenEvery {
+	if saved, err := e.Budget.Load(key, &l); err != nil || time.Since(saved) > budget.HoldHalfOpen {
 		return nil
 	}
 	return &l
@@ -113,12 +108,6 @@ func (p *peer) sourceTo(a netip.Addr) (netip.Addr, error) {
 	path, err := rawconn.LookUpPath(a, rawconn.Options{})
 	return path.Source, err
 }
-
-// The kinds of what is budgeted.
-const (
-	halfOpen      = "half-open"     // what may leave a half-open SA
-	authenticated = "authenticated" // a negotiation of our own
-)
 
 // gate keeps the budget of what may leave a half-open SA at the peer.
 type gate struct {
@@ -141,7 +130,7 @@ func (g *gate) Admit(ctx context.Context, step evidence.LadderStep) (ladder.Perm
 	if who := g.env.awaitQuiet(ctx, g.peer); who != "" {
 		return skip(evidence.SkipNegotiating, who)
 	}
-	slot, err := g.env.Budget.Reserve(budget.Key{Source: g.source, Peer: g.peer, Kind: halfOpen}, halfOpenEvery)
+	slot, err := g.env.Budget.Reserve(budget.Key{Source: g.source, Peer: g.peer, Kind: budget.HalfOpen}, budget.HoldHalfOpen)
 	if spent := (*budget.SpentError)(nil); errors.As(err, &spent) {
 		_, s := skip(evidence.SkipBudget, "")
 		s.Until = evidence.Some(spent.Until)

@@ -59,7 +59,7 @@ func TestGateBudget(t *testing.T) {
 	if p != nil || skipped == nil || skipped.Reason != evidence.SkipBudget || skipped.Step != evidence.StepMain {
 		t.Fatalf("got %v, %+v within a minute of an exchange that may have left state", p, skipped)
 	}
-	if until, ok := skipped.Until.Get(); !ok || time.Until(until) > halfOpenEvery || time.Until(until) < halfOpenEvery/2 {
+	if until, ok := skipped.Until.Get(); !ok || time.Until(until) > budget.HoldHalfOpen || time.Until(until) < budget.HoldHalfOpen/2 {
 		t.Errorf("admitted again at %v, want within a minute", until)
 	}
 	other := *g

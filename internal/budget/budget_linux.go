@@ -20,7 +20,8 @@ const (
 	Authenticated = "authenticated" // sets an SA up
 )
 
-// How long a reservation of each kind holds.
+// How long a reservation of each kind holds. strongSwan forgets a half-open SA
+// after 30 s, and ignores an address that has five (charon.block_threshold).
 const (
 	HoldHalfOpen      = time.Minute
 	HoldAuthenticated = 10 * time.Minute
