@@ -26,7 +26,7 @@ func identityMismatch(f *facts) verdict {
 	if a.Authenticated == evidence.Yes {
 		seen = append(seen, say("with the declared key, so the key is right", "其密钥与声明一致，密钥正确"))
 	}
-	return yes(Certain, append(seen, f.byText())...)
+	return f.refused(Certain, append(seen, f.byText())...)
 }
 
 // pskMismatch: the peer refuses our proof of the key, or its own proof does
@@ -93,10 +93,14 @@ func pfsMismatch(f *facts) verdict {
 		seen = append(seen, say("the peer takes the declared ESP algorithms with another PFS setting: group %s", "对端接受所声明的 ESP 算法，但 PFS 设置不同：组 %s", cmp.Or(a.PFSGroup, "none")))
 	}
 	seen = append(seen, say("declared ESP proposals: %s", "声明的 ESP 提议：%s", strings.Join(f.Declared.ESPProposals, ", ")), f.byText())
+	v := yes(Likely, seen...)
 	if a.OtherPFS == evidence.Yes {
-		return yes(Certain, seen...)
+		v.confidence = Certain
 	}
-	return yes(Likely, seen...)
+	// A tunnel that is up may break when it is rekeyed, unless the finding is
+	// older than the tunnel.
+	v.harmless = a.Reused && f.refused(v.confidence).harmless
+	return v
 }
 
 // encapModeMismatch: the peer takes the child SA in the other mode.
@@ -137,7 +141,7 @@ func trafficSelectorMismatch(f *facts) verdict {
 		}
 		return f.refused(Likely, append(seen, say("strongSwan says the same when its end is in transport mode", "strongSwan 一端处于传输模式时应答相同"))...)
 	case a.Narrowed == evidence.Yes:
-		return yes(Likely, append([]Text{say("the peer takes only a part of the declared subnets", "对端只接受所声明网段的一部分")}, append(seen, f.byText())...)...)
+		return f.refused(Likely, append([]Text{say("the peer takes only a part of the declared subnets", "对端只接受所声明网段的一部分")}, append(seen, f.byText())...)...)
 	}
 	return no
 }

@@ -190,6 +190,9 @@ func TestAuthentication(t *testing.T) {
 		{"other mode taken", with(func(a *evidence.IKEAuth) { a.OtherMode = evidence.Yes }), "encap_mode_mismatch", ""},
 		{"selectors refused", with(func(a *evidence.IKEAuth) { a.Notify = "TS_UNACCEPTABLE"; a.Selectors = "10.1.0.0/24 === 10.3.0.0/24" }), "traffic_selector_mismatch", ""},
 		{"selectors narrowed", but(noTunnel, auth(evidence.IKEAuth{Stage: evidence.StageComplete, Authenticated: evidence.Yes, Narrowed: evidence.Yes})), "traffic_selector_mismatch", ""},
+		{"another identity, tunnel works now", auth(evidence.IKEAuth{Stage: evidence.StageAuth, RemoteID: "x", RemoteIDOther: evidence.Yes, Authenticated: evidence.Yes}), OK, "identity_mismatch"},
+		{"selectors narrowed, tunnel works", auth(evidence.IKEAuth{Stage: evidence.StageComplete, Authenticated: evidence.Yes, Narrowed: evidence.Yes}), OK, "traffic_selector_mismatch"},
+		{"PFS refused by an earlier run, tunnel works now", auth(evidence.IKEAuth{Stage: evidence.StageComplete, Authenticated: evidence.Yes, Rekey: evidence.No, Reused: true}), OK, "pfs_mismatch"},
 		{"all agreed", but(noTunnel, auth(evidence.IKEAuth{Stage: evidence.StageComplete, Authenticated: evidence.Yes})), "tunnel_down", ""},
 	})
 }
