@@ -1,0 +1,236 @@
+package bpfcount
+
+import "github.com/cilium/ebpf/asm"
+
+// near and far are those of esp.Cell.
+const (
+	near = 1024
+	far  = 1 << 16
+)
+
+// flow counts a packet by the rule of esp.Cell. There is one cell per CPU, and
+// no packet on it interrupts another's, so that no access needs to be atomic.
+func (g *generator) flow() {
+	g.at("count")
+	if !g.xdp {
+		g.add(
+			asm.StoreImm(asm.RFP, atMore, 0, asm.Word),
+			asm.LoadMem(asm.R1, ctx, skbGSOSegs, asm.Word),
+			asm.JGT.Imm(asm.R1, 1, "aggregate"),
+		)
+	}
+	g.at("known")
+	g.lookUp(g.maps.flows, atKey)
+	g.add(asm.JEq.Imm(asm.R0, 0, "new"))
+
+	g.at("cell")
+	clock := asm.FnKtimeGetNs
+	if g.coarse {
+		clock = asm.FnKtimeGetCoarseNs
+	}
+	g.add(asm.Mov.Reg(off, asm.R0), clock.Call(), asm.StoreMem(off, cellLast, asm.R0, asm.DWord))
+	g.increment(off, cellBytes, plus(size))
+	g.add(
+		asm.LoadMem(asm.R1, off, cellLongest, asm.Word),
+		asm.JGE.Reg(asm.R1, size, "shorter"),
+		asm.StoreMem(off, cellLongest, size, asm.Word),
+	)
+	g.at("shorter")
+	g.add(
+		asm.LoadMem(asm.R2, asm.RFP, atPart, asm.Word),
+		asm.JEq.Imm(asm.R2, 0, "packet"),
+		asm.JEq.Imm(asm.R2, 1, "part1"),
+		asm.JEq.Imm(asm.R2, 2, "part2"),
+	)
+	g.increment(off, cellFragments+16, one)
+	g.add(asm.Ja.Label("counted"))
+	g.at("part2")
+	g.increment(off, cellFragments+8, one)
+	g.add(asm.Ja.Label("counted"))
+	g.at("part1")
+	g.increment(off, cellFragments, one)
+
+	g.at("packet")
+	g.increment(off, cellPackets, one)
+	g.add(
+		asm.JNE.Imm(asm.R1, 1, "second"),
+		asm.StoreMem(off, cellFirst, num, asm.Word),
+		asm.StoreMem(off, cellMax, num, asm.Word),
+		store64(off, cellWindow, 1),
+		asm.Ja.Label("counted"),
+	)
+
+	g.at("second")
+	g.add(
+		asm.LoadMem(asm.R1, off, cellMax, asm.Word),
+		asm.Mov.Reg(asm.R2, num),
+		asm.Sub.Reg32(asm.R2, asm.R1), // forward
+		asm.Mov.Reg(asm.R3, asm.R2),
+		asm.Sub.Imm32(asm.R3, 1),
+		asm.JGE.Imm(asm.R3, near, "not_forward"),
+		asm.StoreMem(off, cellMax, num, asm.Word),
+		asm.StoreImm(off, cellStray, 0, asm.Word),
+		asm.Mov.Imm(asm.R0, 0),
+		asm.JGT.Imm(asm.R2, 63, "shifted"),
+		asm.LoadMem(asm.R0, off, cellWindow, asm.DWord),
+		asm.LSh.Reg(asm.R0, asm.R2),
+	)
+	g.at("shifted")
+	g.add(
+		asm.Or.Imm(asm.R0, 1),
+		asm.StoreMem(off, cellWindow, asm.R0, asm.DWord),
+		asm.Ja.Label("counted"),
+	)
+	g.back()
+	g.stray()
+
+	g.at("counted")
+	if !g.xdp {
+		g.add(
+			asm.LoadMem(asm.R3, asm.RFP, atMore, asm.Word),
+			asm.JNE.Imm(asm.R3, 0, "more"),
+		)
+	}
+	g.add(asm.Ja.Label("exit"))
+}
+
+// back takes a number at most near below the highest: a duplicate, or late.
+func (g *generator) back() {
+	g.at("not_forward")
+	g.add(
+		asm.Mov.Reg(asm.R2, asm.R1),
+		asm.Sub.Reg32(asm.R2, num),
+		asm.JGT.Imm(asm.R2, near, "not_back"),
+		asm.StoreImm(off, cellStray, 0, asm.Word),
+		asm.JGT.Imm(asm.R2, 63, "late"),
+		asm.Mov.Imm(asm.R3, 1),
+		asm.LSh.Reg(asm.R3, asm.R2),
+		asm.LoadMem(asm.R4, off, cellWindow, asm.DWord),
+		asm.Mov.Reg(asm.R0, asm.R4),
+		asm.And.Reg(asm.R0, asm.R3),
+		asm.Or.Reg(asm.R4, asm.R3),
+		asm.StoreMem(off, cellWindow, asm.R4, asm.DWord),
+		asm.JEq.Imm(asm.R0, 0, "late"),
+	)
+	g.increment(off, cellDuplicates, one)
+	g.add(asm.Ja.Label("counted"))
+	g.at("late")
+	g.increment(off, cellReordered, one)
+	g.add(
+		asm.LoadMem(asm.R1, off, cellDepth, asm.Word),
+		asm.JGE.Reg(asm.R1, asm.R2, "counted"),
+		asm.StoreMem(off, cellDepth, asm.R2, asm.Word),
+		asm.Ja.Label("counted"),
+	)
+}
+
+// stray takes a number far from the highest, in R1, which is believed if it
+// follows another that is far.
+func (g *generator) stray() {
+	g.at("not_back")
+	g.add(
+		asm.LoadMem(asm.R2, off, cellStray, asm.Word),
+		asm.JEq.Imm(asm.R2, 0, "stray"),
+		asm.LoadMem(asm.R3, off, cellPending, asm.Word),
+		asm.Mov.Reg(asm.R2, num),
+		asm.Sub.Reg32(asm.R2, asm.R3),
+		asm.Mov.Reg(asm.R4, asm.R2),
+		asm.Sub.Imm32(asm.R4, 1),
+		asm.JGE.Imm(asm.R4, near, "stray"),
+
+		asm.StoreMem(off, cellMax, num, asm.Word),
+		asm.StoreImm(off, cellStray, 0, asm.Word),
+		asm.Sub.Reg32(asm.R3, asm.R1), // from the highest to the pending one
+	)
+	g.increment(off, cellStrays, asm.Sub.Imm(asm.R1, 1))
+	g.add(asm.JLE.Imm(asm.R3, far, "no_jump"))
+	g.increment(off, cellJumps, one)
+	g.at("no_jump")
+	g.add(
+		asm.Mov.Imm(asm.R0, 0),
+		asm.JGT.Imm(asm.R2, 63, "restarted"),
+		asm.Mov.Imm(asm.R0, 1),
+		asm.LSh.Reg(asm.R0, asm.R2),
+	)
+	g.at("restarted")
+	g.add(
+		asm.Or.Imm(asm.R0, 1),
+		asm.StoreMem(off, cellWindow, asm.R0, asm.DWord),
+		asm.Ja.Label("counted"),
+	)
+
+	g.at("stray")
+	g.increment(off, cellStrays, one)
+	g.add(
+		asm.StoreMem(off, cellPending, num, asm.Word),
+		asm.StoreImm(off, cellStray, 1, asm.Word),
+	)
+}
+
+// noExist makes an update fail if the key is there (BPF_NOEXIST).
+const noExist = 1
+
+// missing finds a cell for a flow that is not in the table of flows. The first
+// packets of new flows of the peers go to another table, which forgets the
+// least recently used. A flow moves with its second packet, so that a flood of
+// forged SPIs pushes out none that is in use.
+func (g *generator) missing() {
+	g.at("new")
+	foreign := "exit"
+	if g.frames && g.out {
+		foreign = "foreign"
+	}
+	g.peers("peer", foreign)
+	if foreign != "exit" {
+		g.at("foreign") // ESP and AH are not clear, UDP may be
+		g.add(
+			asm.LoadMem(asm.R0, asm.RFP, atKey+keyProto, asm.Byte),
+			asm.LoadMem(asm.R1, asm.RFP, atKey+keyEncap, asm.Byte),
+			asm.JEq.Imm(asm.R0, protoUDP, "clear"),
+			asm.JEq.Imm(asm.R1, 1, "clear"),
+			asm.Ja.Label("exit"),
+		)
+	}
+
+	g.at("peer")
+	g.lookUp(g.maps.fresh, atKey)
+	g.add(asm.JNE.Imm(asm.R0, 0, "move"))
+	g.add(
+		asm.LoadMapPtr(asm.R1, g.maps.fresh.FD()),
+		asm.LoadMapValue(asm.R3, g.maps.settings.FD(), setZero),
+		asm.Mov.Imm(asm.R4, noExist),
+	)
+	g.stack(asm.R2, atKey)
+	g.add(asm.FnMapUpdateElem.Call())
+	g.tally("exit")
+	g.increment(asm.R0, tallyCreated, one)
+	g.lookUp(g.maps.fresh, atKey)
+	g.add(asm.JNE.Imm(asm.R0, 0, "cell"), asm.Ja.Label("exit"))
+
+	g.at("move")
+	g.add(
+		asm.Mov.Reg(off, asm.R0),
+		asm.LoadMapPtr(asm.R1, g.maps.flows.FD()),
+		asm.Mov.Reg(asm.R3, off),
+		asm.Mov.Imm(asm.R4, noExist),
+	)
+	g.stack(asm.R2, atKey)
+	g.add(asm.FnMapUpdateElem.Call(), asm.JNE.Imm(asm.R0, 0, "moved"))
+	g.add(asm.LoadMapPtr(asm.R1, g.maps.fresh.FD()))
+	g.stack(asm.R2, atKey)
+	g.add(asm.FnMapDeleteElem.Call())
+	g.at("moved") // by us, by another CPU, or the table is full
+	g.lookUp(g.maps.flows, atKey)
+	g.add(
+		asm.JNE.Imm(asm.R0, 0, "cell"),
+		asm.Mov.Reg(asm.R0, off),
+		asm.Ja.Label("cell"),
+	)
+}
+
+// tally makes R0 the address of this CPU's tallies.
+func (g *generator) tally(fail string) {
+	g.add(asm.StoreImm(asm.RFP, atZero, 0, asm.Word))
+	g.lookUp(g.maps.tallies, atZero)
+	g.add(asm.JEq.Imm(asm.R0, 0, fail))
+}

@@ -1,0 +1,151 @@
+package bpfcount
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"vpnprobe/internal/wire/esp"
+)
+
+// The key of a flow: addresses, of IPv4 the first 4 bytes, SPI as in the
+// packet, and what follows.
+const (
+	keySrc     = 0
+	keyDst     = 16
+	keySPI     = 32
+	keyProto   = 36
+	keyEncap   = 37
+	keyOut     = 38
+	keyFamily  = 39 // 4 or 6
+	keyIfindex = 40
+	keySize    = 44
+)
+
+// The value of a flow: an [esp.Cell].
+const (
+	cellPackets    = 0
+	cellBytes      = 8
+	cellWindow     = 16
+	cellLast       = 24
+	cellStrays     = 32
+	cellDuplicates = 40
+	cellReordered  = 48
+	cellJumps      = 56
+	cellFragments  = 64 // three
+	cellFirst      = 88
+	cellMax        = 92
+	cellDepth      = 96
+	cellLongest    = 100
+	cellPending    = 104
+	cellStray      = 108
+	cellSize       = 112
+)
+
+// The key of the peers: the family and an address. That of the leaks has the
+// prefix length before it, which counts from the family on.
+const (
+	peerSize   = 4 + 16
+	prefixSize = 4 + peerSize
+)
+
+// The settings, one for all CPUs.
+const (
+	setLeaks = 0 // 1 if there are any
+	setLimit = 4 // leaks per second and CPU to show
+	setZero  = 8 // an empty cell, to begin flows with
+	setSize  = setZero + cellSize
+)
+
+// The tallies, of each CPU.
+const (
+	tallyDrops   = 0  // frames that found the ring full
+	tallyCreated = 8  // flows
+	tallySecond  = 16 // when the second began that tallyShown is about
+	tallyShown   = 24 // leaks
+	tallySize    = 32
+)
+
+// The value of an interface's leaks.
+const (
+	leakPackets = 0
+	leakBytes   = 8
+	leakSize    = 16
+)
+
+// What comes before a frame in the ring buffer.
+const (
+	frameTime    = 0 // CLOCK_MONOTONIC, in nanoseconds
+	frameIfindex = 8
+	frameWire    = 12
+	frameFlags   = 16
+	frameHeader  = 24
+)
+
+// The flags of a frame.
+const (
+	flagOut  = 1
+	flagLeak = 2
+)
+
+func appendPeer(b []byte, a netip.Addr) []byte {
+	a = a.Unmap().WithZone("")
+	family := uint32(6)
+	if a.Is4() {
+		family = 4
+	}
+	b = binary.NativeEndian.AppendUint32(b, family)
+	return appendAddr(b, a)
+}
+
+func appendAddr(b []byte, a netip.Addr) []byte {
+	var wide [16]byte
+	copy(wide[:], a.AsSlice())
+	return append(b, wide[:]...)
+}
+
+func appendPrefix(b []byte, p netip.Prefix) []byte {
+	p = p.Masked()
+	b = binary.NativeEndian.AppendUint32(b, uint32(32+p.Bits()))
+	return appendPeer(b, p.Addr())
+}
+
+func addrOf(b []byte, family byte) netip.Addr {
+	if family == 4 {
+		return netip.AddrFrom4([4]byte(b))
+	}
+	return netip.AddrFrom16([16]byte(b))
+}
+
+func parseKey(b []byte) (ifindex int, k esp.Key) {
+	family := b[keyFamily]
+	return int(binary.NativeEndian.Uint32(b[keyIfindex:])), esp.Key{
+		Src:      addrOf(b[keySrc:keyDst], family),
+		Dst:      addrOf(b[keyDst:keySPI], family),
+		SPI:      binary.BigEndian.Uint32(b[keySPI:]),
+		Protocol: esp.Protocol(b[keyProto]),
+		Encap:    b[keyEncap] != 0,
+		Outgoing: b[keyOut] != 0,
+	}
+}
+
+// parseCell reads a cell. boot is the time at which the kernel's monotonic
+// clock was zero.
+func parseCell(b []byte, boot time.Time) esp.Sample {
+	u64 := func(off int) uint64 { return binary.NativeEndian.Uint64(b[off:]) }
+	u32 := func(off int) uint32 { return binary.NativeEndian.Uint32(b[off:]) }
+	return esp.Sample{
+		Packets:    u64(cellPackets),
+		Bytes:      u64(cellBytes),
+		First:      u32(cellFirst),
+		Max:        u32(cellMax),
+		Strays:     u64(cellStrays),
+		Duplicates: u64(cellDuplicates),
+		Reordered:  u64(cellReordered),
+		Jumps:      u64(cellJumps),
+		Depth:      u32(cellDepth),
+		Longest:    u32(cellLongest),
+		Fragments:  [3]uint64{u64(cellFragments), u64(cellFragments + 8), u64(cellFragments + 16)},
+		Last:       boot.Add(time.Duration(u64(cellLast))),
+	}
+}

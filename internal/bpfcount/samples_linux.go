@@ -1,0 +1,260 @@
+package bpfcount
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"vpnprobe/internal/wire/esp"
+)
+
+type (
+	rawKey  [keySize]byte
+	rawCell [cellSize]byte
+)
+
+// table is what a reading of the flows needs, and what it leaves to the next.
+type table struct {
+	keys      []rawKey // of one batch
+	cells     []rawCell
+	list      []flow
+	fresh     map[rawKey]int // where in list
+	noBatch   bool           // the kernel cannot read many entries at once
+	removed   uint64         // flows of peers that are no more
+	forgotten uint64
+	drops     uint64
+}
+
+type flow struct {
+	raw     rawKey
+	settled bool // in the map of flows, not of fresh ones
+	ifindex int
+	key     esp.Key
+	sample  esp.Sample
+}
+
+// Capacity returns how many flows there can be at most, those that had one
+// packet yet included.
+func (c *Counter) Capacity() int {
+	return int(c.maps.flows.MaxEntries() + c.maps.fresh.MaxEntries())
+}
+
+// Samples yields the flows, each once, in no order. When the table is nearly
+// full, those that were not used for the longest time leave it; it is to be
+// called every few seconds, for until then there is no room for new ones. What
+// the kernel counts while it reads may be missing.
+func (c *Counter) Samples(yield func(ifindex int, k esp.Key, s esp.Sample) bool) error {
+	list, err := c.read()
+	if err != nil {
+		return fmt.Errorf("read the kernel's flows: %w", err)
+	}
+	for i := range list {
+		if f := &list[i]; !yield(f.ifindex, f.key, f.sample) {
+			break
+		}
+	}
+	return nil
+}
+
+func (c *Counter) read() ([]flow, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, os.ErrClosed
+	}
+	boot, err := bootTime()
+	if err != nil {
+		return nil, err
+	}
+	created, err := c.tally(tallyCreated)
+	if err != nil {
+		return nil, err
+	}
+	t := &c.table
+	t.list, t.fresh = nil, map[rawKey]int{}
+	var samples []esp.Sample
+	// A flow that moves meanwhile is found in the second map, if not in both.
+	if err := c.each(c.maps.fresh, 1, func(raw *rawKey, cells []rawCell) {
+		t.fresh[*raw] = len(t.list)
+		t.add(raw, false, parseCell(cells[0][:], boot))
+	}); err != nil {
+		return nil, err
+	}
+	if err := c.each(c.maps.flows, c.cpus, func(raw *rawKey, cells []rawCell) {
+		samples = samples[:0]
+		for i := range cells {
+			if s := parseCell(cells[i][:], boot); s.Bytes > 0 {
+				samples = append(samples, s)
+			}
+		}
+		if s := esp.Merge(samples); s.Bytes > 0 {
+			if at, moved := t.fresh[*raw]; moved {
+				t.list[at].settled, t.list[at].sample = true, s
+				return
+			}
+			t.add(raw, true, s)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	c.prune()
+	present := uint64(len(t.list)) + t.removed
+	t.forgotten = max(t.forgotten, created-min(created, present))
+	list := t.list
+	t.list, t.fresh = nil, nil
+	return list, nil
+}
+
+func (t *table) add(raw *rawKey, settled bool, s esp.Sample) {
+	if s.Bytes == 0 {
+		return // being made
+	}
+	ifindex, key := parseKey(raw[:])
+	t.list = append(t.list, flow{*raw, settled, ifindex, key, s})
+}
+
+// prune removes the flows of peers that are no more, and the least recently
+// used ones when there is little room.
+func (c *Counter) prune() {
+	t := &c.table
+	settled := 0
+	t.list = slices.DeleteFunc(t.list, func(f flow) bool {
+		if c.peers[f.key.Src] || c.peers[f.key.Dst] {
+			if f.settled {
+				settled++
+			}
+			return false
+		}
+		if c.remove(&f) {
+			t.removed++
+		}
+		return true
+	})
+	room := int(c.maps.flows.MaxEntries())
+	if settled <= room-room/4 {
+		return
+	}
+	slices.SortFunc(t.list, func(a, b flow) int { return a.sample.Last.Compare(b.sample.Last) })
+	t.list = slices.DeleteFunc(t.list, func(f flow) bool {
+		if !f.settled || settled <= room-room/4 || !c.remove(&f) {
+			return false
+		}
+		settled--
+		return true
+	})
+}
+
+// remove reports whether the flow is no longer in the kernel.
+func (c *Counter) remove(f *flow) bool {
+	m := c.maps.fresh
+	if f.settled {
+		m = c.maps.flows
+	}
+	return m.Delete(&f.raw) == nil
+}
+
+// Forgotten returns how many flows had left the tables at the last call of
+// Samples. It only grows.
+func (c *Counter) Forgotten() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.table.forgotten
+}
+
+// each calls f for the entries of a map, with the cells of all CPUs.
+func (c *Counter) each(m *ebpf.Map, cpus int, f func(*rawKey, []rawCell)) error {
+	t := &c.table
+	if t.keys == nil {
+		n := min(512, max(64, 1<<20/(c.cpus*cellSize)))
+		t.keys, t.cells = make([]rawKey, n), make([]rawCell, n*c.cpus)
+	}
+	if !t.noBatch {
+		err := eachBatch(m, t.keys, t.cells[:len(t.keys)*cpus], cpus, f)
+		if !errors.Is(err, ebpf.ErrNotSupported) {
+			return err
+		}
+		t.noBatch = true
+	}
+	return eachOne(m, t.cells[:cpus], cpus, f)
+}
+
+func eachBatch(m *ebpf.Map, keys []rawKey, cells []rawCell, cpus int, f func(*rawKey, []rawCell)) error {
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := m.BatchLookup(&cursor, keys, cells, nil)
+		if errors.Is(err, unix.ENOSPC) { // the kernel reads whole buckets of its hash table
+			keys, cells = make([]rawKey, 2*len(keys)), make([]rawCell, 2*len(cells))
+			continue
+		}
+		last := errors.Is(err, ebpf.ErrKeyNotExist)
+		if err != nil && !last {
+			return err
+		}
+		for i := range n {
+			f(&keys[i], cells[i*cpus:(i+1)*cpus])
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// eachOne reads entry by entry. Those that are removed meanwhile make the
+// kernel begin anew, which the number of entries bounds.
+func eachOne(m *ebpf.Map, cells []rawCell, cpus int, f func(*rawKey, []rawCell)) error {
+	seen := map[rawKey]bool{}
+	var key rawKey
+	err := m.NextKey(nil, &key)
+	for range 2 * m.MaxEntries() {
+		if err != nil {
+			break
+		}
+		if !seen[key] {
+			seen[key] = true
+			if m.Type() == ebpf.PerCPUHash {
+				err = m.Lookup(&key, &cells)
+			} else {
+				err = m.Lookup(&key, &cells[0])
+			}
+			if err == nil {
+				f(&key, cells)
+			} else if !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return err
+			}
+		}
+		err = m.NextKey(&key, &key)
+	}
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	return err
+}
+
+// tally returns the sum of a tally over all CPUs.
+func (c *Counter) tally(offset int) (uint64, error) {
+	var values [][tallySize]byte
+	if err := c.maps.tallies.Lookup(uint32(0), &values); err != nil {
+		return 0, err
+	}
+	var sum uint64
+	for i := range values {
+		sum += binary.NativeEndian.Uint64(values[i][offset:])
+	}
+	return sum, nil
+}
+
+// bootTime returns when CLOCK_MONOTONIC was zero, by the wall clock as it is
+// set now.
+func bootTime() (time.Time, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return time.Time{}, os.NewSyscallError("clock_gettime", err)
+	}
+	return time.Now().Round(0).Add(-time.Duration(ts.Nano())), nil
+}
