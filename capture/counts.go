@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"vpnprobe/capture/ikeconv"
 	"vpnprobe/evidence"
 )
 
@@ -18,19 +19,41 @@ type Counts struct {
 	Watching time.Time
 	Reason   string
 
+	// Listened is for how long frames were looked at since the capture was
+	// opened: all the time that passed, but for the pauses of a source that this
+	// host cannot afford to look at without a break. Zero means without pauses.
+	Listened time.Duration
+
 	// In is from the peer, Out is to it. Bytes are those of IP packets, header
 	// included. A packet in fragments counts once, with the bytes of all of
 	// them if its ports are not needed to know it (ESP, AH), else of the first.
 	// Any later fragment of UDP counts as one of IKE or ESP: it has no ports.
+	// Lost in Sequence may shrink by packets that came late.
 	In, Out evidence.WireTraffic
+	// Forgotten counts SPIs, of all peers with the same interfaces, that found
+	// no room among the flows or had to leave.
+	Forgotten  uint64
+	Interfaces []InterfaceCounts
 	// ICMPErrors are those about packets to the peer, whoever sent them;
 	// ICMPErrorsAway those about packets from the peer, as this host sends
-	// them when it refuses one.
+	// them when it refuses one. ICMP has both, as far as there is room.
 	ICMPErrors     map[evidence.ICMPReason]uint64
 	ICMPErrorsAway map[evidence.ICMPReason]uint64
+	ICMP           []ICMPCount
+
+	// Leaks are packets in clear to the peer's remote subnets. LeaksWatched is
+	// No when there is none that they could be looked for in: none declared, one
+	// as wide as a good part of the Internet, or too many for the kernel's
+	// filter. It is Unknown while it is not known by which interface the peer is
+	// sent something, or which frames this host sent.
+	Leaks        []evidence.Leak
+	LeaksWatched evidence.Fact
 
 	// Dropped frames found no room in the ring; of which peer is not known.
 	Dropped uint64
+
+	flows []flowCounts
+	talk  ikeconv.Reading
 }
 
 // Since returns what passed between an earlier reading of the same peer and
@@ -38,6 +61,9 @@ type Counts struct {
 // blind says whether ESP may bypass packet sockets on this host. It is Unknown
 // in the result unless the window was watched from end to end, so that the
 // result proves no absence.
+//
+// Where Dropped is not zero, Lost of the sequences counts packets too that
+// passed the network and found no room here: it is no loss of the network's.
 func (c Counts) Since(earlier Counts, blind evidence.Fact) evidence.Capture {
 	begin := earlier.Time
 	if begin.IsZero() {
@@ -49,11 +75,28 @@ func (c Counts) Since(earlier Counts, blind evidence.Fact) evidence.Capture {
 		Dropped:    c.Dropped - min(earlier.Dropped, c.Dropped),
 		In:         subtract(c.In, earlier.In),
 		Out:        subtract(c.Out, earlier.Out),
+		Flows:      flowsSince(c.flows, earlier.flows, earlier.Time),
+		Forgotten:  less(c.Forgotten, earlier.Forgotten),
+		Interfaces: interfacesSince(c.Interfaces, earlier.Interfaces),
+		Talk:       c.talk.Since(earlier.talk),
+		Leaks:      leaksSince(c.Leaks, earlier.Leaks),
 		ICMPErrors: subtractCounts(c.ICMPErrors, earlier.ICMPErrors),
+		ICMP:       icmpSince(c.ICMP, earlier.ICMP),
 	}
 	if !begin.IsZero() {
 		e.Over = evidence.Seconds(max(c.Time.Sub(begin), 0))
+		e.Watched = e.Over
+		switch {
+		case c.Watching.IsZero():
+			e.Watched = 0
+		case c.Watching.After(begin):
+			e.Watched = evidence.Seconds(max(c.Time.Sub(c.Watching), 0))
+		}
+		if c.Listened > 0 {
+			e.Watched = min(e.Over, evidence.Seconds(max(c.Listened-earlier.Listened, 0)))
+		}
 	}
+	e.Talk.Over, e.Talk.Whole = e.Over, e.Whole()
 	switch {
 	case c.Watching.IsZero():
 		e.Blind, e.Reason = evidence.Unknown, c.Reason
@@ -72,14 +115,22 @@ func (c Counts) Since(earlier Counts, blind evidence.Fact) evidence.Capture {
 
 func subtract(now, was evidence.WireTraffic) evidence.WireTraffic {
 	return evidence.WireTraffic{
-		ESP:           now.ESP.Sub(was.ESP),
-		ESPInUDP:      now.ESPInUDP.Sub(was.ESPInUDP),
-		AH:            now.AH.Sub(was.AH),
+		ESP:           since(now.ESP, was.ESP),
+		ESPInUDP:      since(now.ESPInUDP, was.ESPInUDP),
+		AH:            since(now.AH, was.AH),
 		IKE:           subtractCounts(now.IKE, was.IKE),
-		NATKeepalives: now.NATKeepalives - was.NATKeepalives,
-		Fragments:     now.Fragments - was.Fragments,
+		Sequence:      sequenceSince(now.Sequence, was.Sequence),
+		NATKeepalives: less(now.NATKeepalives, was.NATKeepalives),
+		Fragments:     fragmentsSince(now.Fragments, was.Fragments),
 	}
 }
+
+func since(now, was evidence.Traffic) evidence.Traffic {
+	return evidence.Traffic{Packets: less(now.Packets, was.Packets), Bytes: less(now.Bytes, was.Bytes)}
+}
+
+// less returns a - b, at least 0.
+func less(a, b uint64) uint64 { return a - min(a, b) }
 
 func subtractCounts[K comparable](now, was map[K]uint64) map[K]uint64 {
 	out := make(map[K]uint64, len(now))
@@ -93,38 +144,33 @@ func subtractCounts[K comparable](now, was map[K]uint64) map[K]uint64 {
 
 // Counts returns what was counted of one peer so far. The watch began with the
 // first frame and ends with the last: an observer knows no other time.
-func (o *Observer) Counts(name string) Counts {
-	c := Counts{Mode: evidence.CaptureFile, Time: o.last}
+func (o *Observer) Counts(name string) Counts { return o.CountsAt(name, o.last) }
+
+// CountsAt is [Observer.Counts] for a reading at a time when a request may have
+// been without an answer for long though no frame has come since.
+func (o *Observer) CountsAt(name string, now time.Time) Counts {
+	c := Counts{Mode: evidence.CaptureFile, Time: now}
 	p := o.peers[name]
 	switch {
 	case p == nil:
 		c.Reason = fmt.Sprintf("%q is not a peer that is watched", name)
-		p = &peer{}
+		return c
 	case len(p.addrs) == 0:
 		c.Reason = "the peer has no address yet"
 	default:
 		c.Watching = o.first
 	}
 	c.In, c.Out = p.in.evidence(), p.out.evidence()
+	c.In.Sequence, c.Out.Sequence, c.flows, c.Forgotten = p.flowCounts(now)
+	c.Interfaces = p.interfaceCounts()
+	c.Leaks, c.LeaksWatched = p.leakCounts(), p.leaksWatched()
+	c.ICMP = p.errs.counts()
+	if p.talked.After(now) {
+		now = p.talked
+	}
+	c.talk = p.talk.Snapshot(now)
 	c.ICMPErrors, c.ICMPErrorsAway = byReason(&p.errsIn), byReason(&p.errsAway)
 	return c
-}
-
-func (t *traffic) evidence() evidence.WireTraffic {
-	ike := make(map[string]uint64)
-	for x, n := range t.ike {
-		if n > 0 {
-			ike[exchange(x).String()] = n
-		}
-	}
-	return evidence.WireTraffic{
-		ESP:           evidence.Traffic{Packets: t.esp.packets, Bytes: t.esp.bytes},
-		ESPInUDP:      evidence.Traffic{Packets: t.espInUDP.packets, Bytes: t.espInUDP.bytes},
-		AH:            evidence.Traffic{Packets: t.ah.packets, Bytes: t.ah.bytes},
-		IKE:           ike,
-		NATKeepalives: t.keepalives,
-		Fragments:     t.fragments,
-	}
 }
 
 func byReason(counts *[len(reasons)]uint64) map[evidence.ICMPReason]uint64 {

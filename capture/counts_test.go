@@ -72,16 +72,47 @@ func TestSince(t *testing.T) {
 
 	e := reading(70, 0, 5, 0).Since(reading(10, 0, 3, 0), evidence.No)
 	want := evidence.Capture{
-		Mode:  evidence.CaptureRing,
-		Blind: evidence.No,
-		Over:  evidence.Seconds(time.Minute),
+		Mode:    evidence.CaptureRing,
+		Blind:   evidence.No,
+		Over:    evidence.Seconds(time.Minute),
+		Watched: evidence.Seconds(time.Minute),
 		In: evidence.WireTraffic{
 			ESP: evidence.Traffic{Packets: 2, Bytes: 200},
 			IKE: map[string]uint64{"INFORMATIONAL": 2},
 		},
+		Talk:       evidence.IKETalk{Over: evidence.Seconds(time.Minute), Whole: true},
 		ICMPErrors: map[evidence.ICMPReason]uint64{evidence.FragNeeded: 2},
 	}
-	if diff := cmp.Diff(want, e, equateEmpty); diff != "" {
+	if diff := cmp.Diff(want, e, equateEmpty, unexported); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// How much of a window was listened to.
+func TestSinceWatched(t *testing.T) {
+	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
+	const s = time.Second
+	for name, tc := range map[string]struct {
+		earlier, now Counts
+		want         time.Duration
+	}{
+		"file":                {Counts{}, Counts{Time: at(70), Watching: at(10)}, 60 * s},
+		"no pauses":           {Counts{Time: at(10), Listened: 5 * s}, Counts{Time: at(70), Watching: at(5), Listened: 65 * s}, 60 * s},
+		"one second in ten":   {Counts{Time: at(10), Listened: 10 * s}, Counts{Time: at(70), Watching: at(0), Listened: 16 * s}, 6 * s},
+		"from the beginning":  {Counts{}, Counts{Time: at(70), Watching: at(60), Listened: 70 * s}, 10 * s},
+		"a break":             {Counts{Time: at(10)}, Counts{Time: at(70), Watching: at(60)}, 10 * s},
+		"a break, listened":   {Counts{Time: at(10), Listened: 10 * s}, Counts{Time: at(70), Watching: at(60), Listened: 50 * s}, 40 * s},
+		"not watching":        {Counts{Time: at(10)}, Counts{Time: at(70)}, 0},
+		"no longer watching":  {Counts{Time: at(10), Listened: 10 * s}, Counts{Time: at(70), Listened: 40 * s}, 30 * s},
+		"a clock that is off": {Counts{Time: at(70)}, Counts{Time: at(10), Watching: at(0)}, 0},
+	} {
+		tc.now.Mode = evidence.CaptureRing
+		e := tc.now.Since(tc.earlier, evidence.No)
+		if e.Watched.Duration() != tc.want {
+			t.Errorf("%s: %v watched, want %v", name, e.Watched.Duration(), tc.want)
+		}
+		if whole := e.Over > 0 && e.Watched == e.Over; e.Conclusive() && !whole || e.Talk.Whole != whole {
+			t.Errorf("%s: conclusive %t, talk whole %t", name, e.Conclusive(), e.Talk.Whole)
+		}
 	}
 }

@@ -1,10 +1,6 @@
 package capture
 
-import (
-	"encoding/binary"
-
-	"vpnprobe/internal/wire/ike"
-)
+import "encoding/binary"
 
 // LinkType says what a frame begins with. The values are those of capture
 // files (the LINKTYPE_ registry of tcpdump.org).
@@ -32,44 +28,77 @@ const (
 	maxTags = 2
 )
 
-// strip returns the offset of the IP header in a frame, and whether the link
-// header itself says that the frame was outgoing.
-func (l LinkType) strip(frame []byte) (offset int, outgoing, ok bool) {
+// framing is what the link header of a frame tells.
+type framing struct {
+	offset   int    // of the IP header
+	source   []byte // Ethernet address of the sender, or nil
+	index    uint32 // of the interface, where frames of several come together
+	hardware uint16 // type of the interface (ARPHRD_), likewise
+	outgoing bool   // this host sent the frame
+	group    bool   // it went to a multicast or broadcast address of the link
+}
+
+// strip reads the link header of a frame.
+func (l LinkType) strip(frame []byte) (h framing, ok bool) {
+	ok = h.read(l, frame)
+	return h, ok
+}
+
+// read reads the link header of a frame into an empty h.
+func (h *framing) read(l LinkType, frame []byte) (ok bool) {
 	switch l {
-	case LinkRaw, LinkIPv4, LinkIPv6:
-		return 0, false, true
-	case LinkNull, LinkLoop:
-		return 4, false, len(frame) >= 4
 	case LinkEthernet:
-		offset, ok = etherPayload(frame, 12)
-		return offset, false, ok
+		if len(frame) < 14 {
+			return false
+		}
+		h.group, h.source = frame[0]&1 != 0, frame[6:12]
+		h.offset, ok = etherPayload(frame, 12)
+		return ok
+	case LinkRaw, LinkIPv4, LinkIPv6:
+		return true
+	case LinkNull, LinkLoop:
+		h.offset = 4
+		return len(frame) >= 4
 	case LinkSLL:
 		// packet type (2), device type (2), address (2+8), protocol (2)
 		if len(frame) < 16 {
-			return 0, false, false
+			return false
 		}
-		offset, ok = etherPayload(frame, 14)
-		return offset, binary.BigEndian.Uint16(frame) == sllOutgoing, ok
+		h.cooked(binary.BigEndian.Uint16(frame))
+		h.hardware = binary.BigEndian.Uint16(frame[2:])
+		h.offset, ok = etherPayload(frame, 14)
+		return ok
 	case LinkSLL2:
 		// protocol (2), reserved (2), interface (4), device type (2),
 		// packet type (1), address (1+8): tags, if any, follow the header
 		if len(frame) < 20 {
-			return 0, false, false
+			return false
 		}
-		outgoing = frame[10] == sllOutgoing
+		h.cooked(uint16(frame[10]))
+		h.index, h.hardware = binary.BigEndian.Uint32(frame[4:]), binary.BigEndian.Uint16(frame[8:])
 		switch t := binary.BigEndian.Uint16(frame); {
 		case t == etherIPv4 || t == etherIPv6:
-			return 20, outgoing, true
+			h.offset = 20
+			return true
 		case isTag(t):
-			offset, ok = etherPayload(frame, 22)
-			return offset, outgoing, ok
+			h.offset, ok = etherPayload(frame, 22)
+			return ok
 		}
 	}
-	return 0, false, false
+	return false
 }
 
-// sllOutgoing is LINUX_SLL_OUTGOING, the kernel's PACKET_OUTGOING.
-const sllOutgoing = 4
+// Packet types of Linux cooked captures, which are the kernel's PACKET_ ones.
+const (
+	sllBroadcast = 1
+	sllMulticast = 2
+	sllOutgoing  = 4
+)
+
+func (h *framing) cooked(packetType uint16) {
+	h.outgoing = packetType == sllOutgoing
+	h.group = packetType == sllBroadcast || packetType == sllMulticast
+}
 
 // etherPayload follows VLAN tags from the EtherType at off on.
 func etherPayload(frame []byte, off int) (int, bool) {
@@ -116,6 +145,7 @@ type packet struct {
 	more     bool   // more fragments follow
 	extended bool   // IPv6 with extension headers before the payload
 	proto    uint8
+	ttl      uint8 // or hop limit
 }
 
 // fragment reports whether p is a part of a packet (RFC 6946: an IPv6 packet
@@ -124,8 +154,8 @@ type packet struct {
 func (p *packet) fragment() bool { return p.offset != 0 || p.more }
 func (p *packet) later() bool    { return p.offset != 0 }
 
-// parse decodes an IP packet of which b was captured. wireLen is its length on
-// the wire as far as the link knows, padding included.
+// parse decodes an IP packet of which b was captured into an empty p. wireLen is
+// its length on the wire as far as the link knows, padding included.
 func (p *packet) parse(b []byte, wireLen int) bool {
 	if len(b) == 0 {
 		return false
@@ -146,16 +176,11 @@ func (p *packet) parse4(b []byte, wireLen int) bool {
 		return false
 	}
 	frag := binary.BigEndian.Uint16(b[6:])
-	*p = packet{
-		src:     b[12:16],
-		dst:     b[16:20],
-		payload: b[header:],
-		length:  wireLength(int(binary.BigEndian.Uint16(b[2:])), header, wireLen),
-		ident:   uint32(binary.BigEndian.Uint16(b[4:])),
-		offset:  frag & 0x1fff,
-		more:    frag&0x2000 != 0,
-		proto:   b[9],
-	}
+	p.src, p.dst, p.payload = b[12:16], b[16:20], b[header:]
+	p.length = wireLength(int(binary.BigEndian.Uint16(b[2:])), header, wireLen)
+	p.ident = uint32(binary.BigEndian.Uint16(b[4:]))
+	p.offset, p.more = frag&0x1fff, frag&0x2000 != 0
+	p.proto, p.ttl = b[9], b[8]
 	p.clip(header)
 	return true
 }
@@ -169,12 +194,9 @@ func (p *packet) parse6(b []byte, wireLen int) bool {
 	if len(b) < 40 {
 		return false
 	}
-	*p = packet{
-		src:    b[8:24],
-		dst:    b[24:40],
-		length: wireLength(40+int(binary.BigEndian.Uint16(b[4:])), 40, wireLen),
-		proto:  b[6],
-	}
+	p.src, p.dst = b[8:24], b[24:40]
+	p.length = wireLength(40+int(binary.BigEndian.Uint16(b[4:])), 40, wireLen)
+	p.proto, p.ttl = b[6], b[7]
 	off := 40
 	for range maxExtensions {
 		var size int
@@ -223,74 +245,4 @@ func (p *packet) clip(header int) {
 	if n := int(p.length) - header; n >= 0 && n < len(p.payload) {
 		p.payload = p.payload[:n]
 	}
-}
-
-// kind is what an IP packet carries.
-type kind uint8
-
-const (
-	kindNone kind = iota // nothing that is counted
-	kindESP
-	kindAH
-	kindESPInUDP
-	kindIKE
-	kindKeepalive
-	kindUDPFragment // of UDP, without the ports: IKE or ESP as it seems
-)
-
-const (
-	portIKE  = 500
-	portNATT = 4500
-
-	espHeader = 8  // SPI and sequence number, RFC 4303 section 2
-	ikeHeader = 28 // RFC 7296 section 3.1; in IKEv1 too, RFC 2408 section 3.1
-)
-
-// classify says what p carries and, for IKE, of which exchange.
-func (p *packet) classify() (kind, exchange) {
-	switch p.proto {
-	case protoESP:
-		return kindESP, 0
-	case protoAH:
-		return kindAH, 0
-	case protoUDP:
-		if p.later() {
-			return kindUDPFragment, 0
-		}
-		return p.classifyUDP()
-	}
-	return kindNone, 0
-}
-
-func (p *packet) classifyUDP() (kind, exchange) {
-	if len(p.payload) < 8 {
-		return kindNone, 0
-	}
-	src := binary.BigEndian.Uint16(p.payload)
-	dst := binary.BigEndian.Uint16(p.payload[2:])
-	data := p.payload[8:]
-	switch {
-	case dst == portIKE || src == portIKE && dst != portNATT:
-		return classifyIKE(data)
-	case src != portNATT && dst != portNATT:
-		return kindNone, 0
-	}
-	// RFC 3948, section 2: one byte FF is a keepalive; four zero bytes, which
-	// no SPI can be, come before IKE; all else is ESP.
-	switch {
-	case len(data) == 1 && data[0] == 0xff:
-		return kindKeepalive, 0
-	case len(data) < espHeader:
-		return kindNone, 0
-	case binary.BigEndian.Uint32(data) == 0:
-		return classifyIKE(data[4:])
-	}
-	return kindESPInUDP, 0
-}
-
-func classifyIKE(b []byte) (kind, exchange) {
-	if len(b) < ikeHeader {
-		return kindNone, 0
-	}
-	return kindIKE, exchangeOf(b[17]>>4, ike.ExchangeType(b[18]))
 }

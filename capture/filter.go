@@ -14,6 +14,10 @@ const (
 	// IPv4 with all options (60), ICMP (8), IPv4 with all options (60).
 	snapLen = 160
 
+	// ikeSnapLen is the same for IKE, whose messages are read whole. They are
+	// few; longer ones, with many certificates, come in fragments.
+	ikeSnapLen = 4096
+
 	// maxFilterAddrs is how many addresses a filter compares. What bounds it is
 	// net.core.optmem_max, 20 KiB before Linux 6.7, into which the old and the
 	// new filter must fit while one replaces the other; the kernel's own form
@@ -24,10 +28,10 @@ const (
 )
 
 // filter returns the kernel's part of the selection for one link type, which is
-// LinkEthernet or LinkRaw: what an [Observer] of these addresses may count. It
-// never holds back what the observer would count; the observer passes over the
-// little that is let through in excess.
-func filter(link LinkType, addrs []netip.Addr) ([]bpf.RawInstruction, error) {
+// LinkEthernet or LinkRaw. It never holds back what the observer would count;
+// the observer passes over the little that is let through in excess.
+func (o *Observer) filter(link LinkType) ([]bpf.RawInstruction, error) {
+	addrs := o.addresses()
 	if len(addrs) == 0 {
 		return bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: 0}})
 	}
@@ -39,9 +43,11 @@ func filter(link LinkType, addrs []netip.Addr) ([]bpf.RawInstruction, error) {
 	}
 	a.link(link)
 	a.ipv4()
+	a.leak4(o.remotes.four)
 	a.ipv6()
+	a.leak6(o.remotes.six)
 	a.label("accept")
-	a.emit(bpf.RetConstant{Val: snapLen})
+	a.accepted()
 	a.label("reject")
 	a.emit(bpf.RetConstant{Val: 0})
 	return a.assemble()
@@ -49,7 +55,7 @@ func filter(link LinkType, addrs []netip.Addr) ([]bpf.RawInstruction, error) {
 
 // assembler collects a program whose jumps go forward to named labels. In the
 // program, register X holds the offset of the IP header, or of what follows
-// it where a comment says so; the first scratch word always has the former.
+// it where a comment says so; scratch word atIP always has the former.
 type assembler struct {
 	select4, select6 []uint32 // the addresses, as keys
 	any              bool     // addresses do not matter
@@ -57,6 +63,15 @@ type assembler struct {
 	labels           map[string]int
 	jumps            map[int]string // by the index of a bpf.Jump in code
 }
+
+// Scratch words.
+const (
+	atIP          = 0 // offset of the IP header
+	atWord        = 1 // four words of an address
+	atSnap        = 5 // how much to copy if the frame is accepted
+	atSource      = 6 // keys of the addresses
+	atDestination = 7
+)
 
 // keys returns what the program compares of addresses: all of an IPv4 address,
 // a hash of an IPv6 address.
@@ -140,140 +155,4 @@ func (a *assembler) link(link LinkType) {
 		a.jump("reject")
 		a.label(next)
 	}
-}
-
-func (a *assembler) ipv4() {
-	const laterFragment = 0x1fff
-	a.label("ipv4")
-	a.emit(bpf.StoreScratch{Src: bpf.RegX, N: 0}, loadX(9, 1))
-	a.match("addrs4", protoESP, protoAH)
-	a.match("udp4", protoUDP)
-	a.match("icmp4", protoICMP)
-	a.jump("reject")
-
-	a.label("udp4")
-	a.emit(loadX(6, 2))
-	a.when(bpf.JumpBitsSet, laterFragment, "addrs4") // no ports: by address
-	a.skipHeader4()
-	a.ports(0, "addrs4")
-
-	a.label("icmp4")
-	a.emit(loadX(6, 2))
-	a.when(bpf.JumpBitsSet, laterFragment, "reject")
-	a.skipHeader4()
-	a.emit(loadX(0, 1))
-	a.match("quote4", icmpUnreachable, icmpSourceQuench, icmpTimeExceeded, icmpParameter)
-	a.jump("reject")
-	a.label("quote4") // X: the ICMP header
-	a.addr4(icmpHeader + 12)
-	a.addr4(icmpHeader + 16)
-	a.jump("reject")
-
-	a.label("addrs4")
-	a.emit(bpf.LoadScratch{Dst: bpf.RegX, N: 0})
-	a.addr4(12)
-	a.addr4(16)
-	a.jump("reject")
-}
-
-// skipHeader4 moves X behind the IPv4 header and its options.
-func (a *assembler) skipHeader4() {
-	a.emit(loadX(0, 1),
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0f},
-		bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 2},
-		bpf.ALUOpX{Op: bpf.ALUOpAdd},
-		bpf.TAX{})
-}
-
-// ports jumps when the UDP header at X+off has a port of IKE, and rejects
-// otherwise.
-func (a *assembler) ports(off uint32, to string) {
-	a.emit(loadX(off, 2))
-	a.match(to, portIKE, portNATT)
-	a.emit(loadX(off+2, 2))
-	a.match(to, portIKE, portNATT)
-	a.jump("reject")
-}
-
-func (a *assembler) ipv6() {
-	const (
-		header        = 40
-		fragment      = 8
-		laterFragment = 0xfff8
-	)
-	// A program has no loops to follow extension headers with. They are rare:
-	// let the observer do it.
-	extensions := []uint32{protoHopByHop, protoRouting, protoDestOpts}
-
-	a.label("ipv6")
-	a.emit(bpf.StoreScratch{Src: bpf.RegX, N: 0}, loadX(6, 1))
-	a.match("addrs6", protoESP, protoAH)
-	a.match("udp6", protoUDP)
-	a.match("icmp6", protoICMPv6)
-	a.match("fragment6", protoFragment)
-	a.match("addrs6", extensions...)
-	a.jump("reject")
-
-	a.label("udp6")
-	a.ports(header, "addrs6")
-
-	a.label("fragment6")
-	a.emit(loadX(header, 1))
-	a.match("addrs6", protoESP, protoAH)
-	a.match("addrs6", extensions...)
-	a.match("fragmentUDP6", protoUDP)
-	a.jump("reject")
-	a.label("fragmentUDP6")
-	a.emit(loadX(header+2, 2))
-	a.when(bpf.JumpBitsSet, laterFragment, "addrs6")
-	a.ports(header+fragment, "addrs6")
-
-	a.label("icmp6")
-	a.emit(loadX(header, 1))
-	a.match("quote6", icmp6Unreachable, icmp6TooBig, icmp6TimeExceeded, icmp6Parameter)
-	a.jump("reject")
-	a.label("quote6")
-	a.addr6(header + icmpHeader + 8)
-	a.addr6(header + icmpHeader + 24)
-	a.jump("reject")
-
-	a.label("addrs6")
-	a.addr6(8)
-	a.addr6(24)
-	a.jump("reject")
-}
-
-// addr4 accepts when the IPv4 address at X+off is one of the filter's.
-func (a *assembler) addr4(off uint32) {
-	a.emit(loadX(off, 4))
-	a.accept(a.select4)
-}
-
-// addr6 accepts when the IPv6 address at X+off has the hash of one of the
-// filter's. See keys.
-func (a *assembler) addr6(off uint32) {
-	for word := range uint32(3) {
-		a.emit(loadX(off+4*word, 4), bpf.StoreScratch{Src: bpf.RegA, N: 1 + int(word)})
-	}
-	a.emit(loadX(off+12, 4))
-	for word := range 3 {
-		a.emit(bpf.ALUOpConstant{Op: bpf.ALUOpMul, Val: hashFactor},
-			bpf.LoadScratch{Dst: bpf.RegX, N: 1 + word},
-			bpf.ALUOpX{Op: bpf.ALUOpXor})
-	}
-	a.emit(bpf.LoadScratch{Dst: bpf.RegX, N: 0})
-	a.accept(a.select6)
-}
-
-// accept ends the program when A is one of the keys, or whenever addresses do
-// not matter. Its jumps are short, for there are no more than maxFilterAddrs.
-func (a *assembler) accept(keys []uint32) {
-	if a.any {
-		a.jump("accept")
-		return
-	}
-	for i, key := range keys {
-		a.emit(bpf.JumpIf{Cond: bpf.JumpEqual, Val: key, SkipTrue: uint8(len(keys) - i)})
-	}
-	a.emit(bpf.Jump{Skip: 1}, bpf.RetConstant{Val: snapLen})
 }

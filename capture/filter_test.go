@@ -11,12 +11,19 @@ import (
 // accepts runs the filter of the test peers over a frame, as the kernel does.
 func accepts(t testing.TB, link LinkType, frame []byte) bool {
 	t.Helper()
-	return run(t, link, NewObserver(testPeers).addresses(), frame) > 0
+	return run(t, NewObserver(testPeers), Frame{Data: frame, Link: link}) > 0
 }
 
-func run(t testing.TB, link LinkType, addrs []netip.Addr, frame []byte) int {
+// runFor is run for one peer with the given addresses.
+func runFor(t testing.TB, link LinkType, addrs []netip.Addr, frame []byte) int {
 	t.Helper()
-	prog, err := filter(link, addrs)
+	return run(t, NewObserver([]Peer{{Name: "p", Addrs: addrs}}), Frame{Data: frame, Link: link})
+}
+
+// run returns how much of a frame the filter of an observer lets through.
+func run(t testing.TB, o *Observer, f Frame) int {
+	t.Helper()
+	prog, err := o.filter(f.Link)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,11 +34,19 @@ func run(t testing.TB, link LinkType, addrs []netip.Addr, frame []byte) int {
 	if !all {
 		t.Fatal("the filter has instructions that are not known")
 	}
+	for i := range ins { // the VM does not know the packet type
+		if ins[i] == (bpf.LoadExtension{Num: bpf.ExtType}) {
+			ins[i] = bpf.LoadConstant{Dst: bpf.RegA}
+			if f.Outgoing {
+				ins[i] = bpf.LoadConstant{Dst: bpf.RegA, Val: packetOutgoing}
+			}
+		}
+	}
 	vm, err := bpf.NewVM(ins)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := vm.Run(frame)
+	n, err := vm.Run(f.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +73,7 @@ func TestFilter(t *testing.T) {
 			t.Errorf("%s: accepted behind three tags", tc.name)
 		}
 	}
-	if accepts(t, LinkRaw, append([]byte{0x50}, ip4(peer4, host4, 50, esp(1, 1, 0))[1:]...)) {
+	if accepts(t, LinkRaw, append([]byte{0x50}, ip4(peer4, host4, 50, espPacket(1, 1, 0))[1:]...)) {
 		t.Error("accepted IP of version 5")
 	}
 }
@@ -75,7 +90,7 @@ func TestFilterAddresses(t *testing.T) {
 	}
 	for _, a := range addrs {
 		for _, swap := range []bool{false, true} {
-			if run(t, LinkEthernet, addrs, eth(espBetween(a, swap))) != snapLen {
+			if runFor(t, LinkEthernet, addrs, eth(espBetween(a, swap))) != snapLen {
 				t.Errorf("%v is not found (to it: %t)", a, swap)
 			}
 		}
@@ -84,8 +99,78 @@ func TestFilterAddresses(t *testing.T) {
 		six := addrs[1].As16()
 		six[bit/8] ^= 0x80 >> (bit % 8)
 		want := bit/8 == 6 && bit%8 >= 3 // 0 to 31 times 256
-		if got := run(t, LinkEthernet, addrs, eth(espBetween(netip.AddrFrom16(six), false))) > 0; got != want {
+		if got := runFor(t, LinkEthernet, addrs, eth(espBetween(netip.AddrFrom16(six), false))) > 0; got != want {
 			t.Errorf("bit %d inverted: accepted %t, want %t", bit, got, want)
+		}
+	}
+}
+
+// How much of a frame is copied: of IKE all that may be there, of the rest the
+// headers.
+func TestFilterLength(t *testing.T) {
+	long := make([]byte, 2000)
+	o := NewObserver(leakPeers)
+	for name, tc := range map[string]struct {
+		ip   []byte
+		want int
+	}{
+		"ike":                  {ip4(host4, peer4, 17, udp(500, 500, long)), ikeSnapLen},
+		"ike on 4500":          {ip4(host4, peer4, 17, udp(4500, 4500, marked(long))), ikeSnapLen},
+		"ike from 500 to 4500": {ip4(host4, peer4, 17, udp(500, 4500, marked(long))), ikeSnapLen},
+		"ike from 4500 to 500": {ip4(host4, peer4, 17, udp(4500, 500, append([]byte{1}, long...))), ikeSnapLen},
+		"ike, with options":    {header4{src: host4, dst: peer4, proto: 17, options: 40}.with(udp(4500, 4500, marked(long))), ikeSnapLen},
+		"ike, ipv6":            {ip6(host6, peer6, 17, udp(500, 500, long)), ikeSnapLen},
+		"ike on 4500, ipv6":    {ip6(host6, peer6, 17, udp(4500, 4500, marked(long))), ikeSnapLen},
+		"ike fragment, ipv6":   {ip6(host6, peer6, 44, frag6(17, 0, true, udp(4500, 4500, marked(long)))), ikeSnapLen},
+		"esp":                  {ip4(host4, peer4, 50, long), snapLen},
+		"esp, ipv6":            {ip6(host6, peer6, 50, long), snapLen},
+		"esp in udp":           {ip4(host4, peer4, 17, udp(4500, 4500, append([]byte{1}, long...))), snapLen},
+		"esp in udp, ipv6":     {ip6(host6, peer6, 17, udp(4500, 4500, append([]byte{1}, long...))), snapLen},
+		"keepalive":            {ip4(host4, peer4, 17, udp(4500, 4500, []byte{0xff})), snapLen},
+		"keepalive, ipv6":      {ip6(host6, peer6, 17, udp(4500, 4500, []byte{0xff})), snapLen},
+		"leak":                 {ip4(local4, remote4, 6, long), snapLen},
+		"leak, ipv6":           {ip6(local6, remote6, 6, long), snapLen},
+		"other":                {ip4(local4, other4, 6, long), 0},
+	} {
+		for _, f := range []Frame{sent(tc.ip), {Data: tc.ip, Link: LinkRaw, Outgoing: true}} {
+			if got := run(t, o, f); got != tc.want {
+				t.Errorf("%s, link %d: %d bytes, want %d", name, f.Link, got, tc.want)
+			}
+		}
+	}
+}
+
+// Every subnet of a full list must be found at both its ends, and nothing next
+// to it.
+func TestFilterSubnets(t *testing.T) {
+	var list []netip.Prefix
+	for i := range maxWatched / 2 {
+		list = append(list,
+			netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(16 * i), 0, 0}), 12+i),
+			netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0x0d, 0xb8, byte(16 * i)}), 36+6*i))
+	}
+	o := NewObserver([]Peer{{Name: "p", Addrs: testPeers[0].Addrs, Remote: list}})
+	for _, p := range list {
+		pack, src := ip4, guest4
+		if p.Addr().Is6() {
+			pack, src = ip6, local6
+		}
+		first := p.Masked().Addr()
+		last := first.AsSlice()
+		for i := p.Bits(); i < 8*len(last); i++ {
+			last[i/8] |= 0x80 >> (i % 8)
+		}
+		for a, want := range map[netip.Addr]bool{first: true, addr(last): true, first.Prev(): false, addr(last).Next(): false} {
+			inside := false
+			for _, q := range list {
+				inside = inside || q.Contains(a)
+			}
+			if inside != want && !want {
+				continue // the next subnet begins there
+			}
+			if got := run(t, o, sent(pack(src, a, 6, make([]byte, 40)))) > 0; got != want {
+				t.Errorf("%v of %v: accepted %t", a, p, got)
+			}
 		}
 	}
 }
@@ -96,9 +181,9 @@ func espBetween(a netip.Addr, swap bool) []byte {
 		pack, host = ip6, host6
 	}
 	if swap {
-		return pack(host, a, 50, esp(1, 1, 0))
+		return pack(host, a, 50, espPacket(1, 1, 0))
 	}
-	return pack(a, host, 50, esp(1, 1, 0))
+	return pack(a, host, 50, espPacket(1, 1, 0))
 }
 
 func TestFilterWithoutAddresses(t *testing.T) {
@@ -109,14 +194,14 @@ func TestFilterWithoutAddresses(t *testing.T) {
 		a = a.Next()
 	}
 	for _, tc := range packetCases {
-		if run(t, LinkRaw, nil, tc.ip) != 0 {
+		if runFor(t, LinkRaw, nil, tc.ip) != 0 {
 			t.Errorf("%s: accepted for no peer", tc.name)
 		}
-		if !tc.want.zero() && run(t, LinkRaw, many, tc.ip) == 0 {
+		if !tc.want.zero() && runFor(t, LinkRaw, many, tc.ip) == 0 {
 			t.Errorf("%s: not accepted by protocol", tc.name)
 		}
 	}
-	if run(t, LinkRaw, many, ip4(host4, peer4, 17, udp(53, 53, make([]byte, 40)))) != 0 {
+	if runFor(t, LinkRaw, many, ip4(host4, peer4, 17, udp(53, 53, make([]byte, 40)))) != 0 {
 		t.Error("DNS is accepted by protocol")
 	}
 }

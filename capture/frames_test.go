@@ -103,8 +103,8 @@ func udp(src, dst uint16, data []byte) []byte {
 	return append(b, data...)
 }
 
-// esp is an ESP packet with n bytes behind its header.
-func esp(spi, seq uint32, n int) []byte {
+// espPacket is an ESP packet with n bytes behind its header.
+func espPacket(spi, seq uint32, n int) []byte {
 	b := make([]byte, 8+n)
 	binary.BigEndian.PutUint32(b, spi)
 	binary.BigEndian.PutUint32(b[4:], seq)
@@ -140,4 +140,25 @@ func eth(ip []byte, tags ...uint16) []byte {
 	}
 	b = binary.BigEndian.AppendUint16(b, etherType)
 	return slices.Concat(b, ip)
+}
+
+// frameOf is an Ethernet frame, received at the epoch.
+func frameOf(data []byte) Frame {
+	return Frame{Data: data, Link: LinkEthernet, WireLen: len(data), Time: epoch}
+}
+
+// sent is an Ethernet frame that this host sent at the epoch.
+func sent(ip []byte) Frame {
+	f := frameOf(eth(ip))
+	f.Outgoing = true
+	return f
+}
+
+// received is an Ethernet frame that this host received at the epoch.
+func received(ip []byte) Frame { return frameOf(eth(ip)) }
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func addrsFrom(n byte) []netip.Addr {
+	return []netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, n}), netip.AddrFrom4([4]byte{198, 18, 1, n})}
 }

@@ -2,163 +2,200 @@ package capture
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vpnprobe/evidence"
-	"vpnprobe/internal/rawconn"
+	"vpnprobe/internal/bpfcount"
 )
 
-// Config says what to capture.
+// XDPPolicy says where XDP may count what comes in. It sees the packets that
+// ESP offload hides from everything above it, but with some drivers attaching
+// it resets the link.
+type XDPPolicy string
+
+// The policies.
+const (
+	XDPAuto   XDPPolicy = ""       // where it is needed and cannot reset a link: on veth
+	XDPAlways XDPPolicy = "always" // on every interface whose driver has it
+	XDPNever  XDPPolicy = "never"
+)
+
+// Config says how to capture.
 type Config struct {
-	Interface string // the underlay interface, by name
-	Peers     []Peer
+	// Mode is [evidence.CaptureBPF] or [evidence.CaptureRing] for that one
+	// only; "" chooses the first of the two that works, for each interface.
+	Mode evidence.CaptureMode
+	XDP  XDPPolicy
+	// Tee, if set, is shown every frame before it is counted. It must not keep
+	// the frame's data nor call back. ESP that the kernel counts does not come
+	// by: use Mode ring to see all.
+	Tee func(Frame)
 }
 
-// Live captures on one interface. All its methods may be called at the same
-// time, except that it has one Run.
+// Live captures on the interfaces of its peers. All its methods may be called
+// at the same time, except that it has one Run.
 type Live struct {
-	iface string
+	cfg    Config
+	afford budget
+	fresh  time.Duration // how old what is known of the kernel's counts may be in a reading
+	done   chan struct{} // closed by Close
 
 	mu      sync.Mutex // guards what follows
 	obs     *Observer
-	ring    *rawconn.Ring // nil while the interface cannot be captured on
-	link    LinkType      // of ring
-	opened  time.Time     // when ring was
-	reason  error         // why ring is nil
-	watched map[string]time.Time
-	dropped uint64
-	running bool
-	stopped time.Time // when Run ended
-
-	done chan struct{} // closed by Close
+	peers   map[string]*watch
+	taps    map[string]*tap // by interface
+	kernel  *bpfcount.Counter
+	drops   uint64          // of kernel, when last asked
+	polled  time.Time       // when kernel was last asked for its flows
+	run     context.Context // nil while Run is not at work
+	stopped time.Time       // when Run ended; zero while it works
+	wg      sync.WaitGroup  // what Run waits for
 }
 
-// Open begins to capture; frames wait for Run. An interface that is down or not
-// there is no error, but something that Run waits for, and that
-// [Counts.Reason] tells of. Without CAP_NET_RAW the error wraps
-// os.ErrPermission.
+// watch is what a Live knows of one peer.
+type watch struct {
+	peer     Peer
+	since    time.Time // when it got its addresses
+	at       time.Time // until when listened is reckoned
+	listened time.Duration
+	dropped  uint64
+}
+
+// Open prepares a capture without peers.
 func Open(cfg Config) (*Live, error) {
-	if cfg.Interface == "" {
-		return nil, errors.New("capture: no interface named")
+	switch cfg.Mode {
+	case "", evidence.CaptureBPF, evidence.CaptureRing:
+	default:
+		return nil, fmt.Errorf("capture: %q is not a way to capture live: bpf or ring", cfg.Mode)
 	}
-	l := &Live{
-		iface:   cfg.Interface,
-		obs:     NewObserver(nil),
-		watched: map[string]time.Time{},
-		done:    make(chan struct{}),
-	}
-	if err := l.SetPeers(cfg.Peers); err != nil {
-		return nil, err
-	}
-	if err := l.open(); err != nil && !passing(err) {
-		return nil, err
-	}
-	return l, nil
+	return &Live{
+		cfg:    cfg,
+		afford: affordable,
+		fresh:  freshFor,
+		done:   make(chan struct{}),
+		obs:    NewObserver(nil),
+		peers:  map[string]*watch{},
+		taps:   map[string]*tap{},
+	}, nil
 }
 
-// passing reports whether an error goes away when the interface comes back.
-func passing(err error) bool {
-	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENXIO)
-}
-
-// open opens the ring, on whatever device has the interface's name now.
-func (l *Live) open() error {
+// SetPeers replaces the peers, and opens and closes interfaces as their
+// [Peer.Interfaces] say; frames wait for Run. The capture of what stays goes on
+// without a break, and peers that stay, by name, keep their counts. A peer that
+// is new or has other addresses than before is watched from now on. An
+// interface that cannot be captured on is tried again by Run, and told of by
+// [Counts.Reason].
+func (l *Live) SetPeers(peers []Peer) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.isClosed() {
-		return os.ErrClosed
+	var closing []func()
+	now := time.Now()
+	l.countDrops()
+	l.reckonAll(now)
+	changed := l.obs.SetPeers(peers)
+	old := l.peers
+	l.peers = make(map[string]*watch, len(peers))
+	wanted := map[string]bool{}
+	for _, p := range peers {
+		w := old[p.Name]
+		if w == nil {
+			w = &watch{since: now, at: now}
+		}
+		w.peer = p
+		l.peers[p.Name] = w
+		for _, iface := range p.Interfaces {
+			wanted[iface] = true
+		}
 	}
-	ring, link, err := openRing(l.iface, l.obs)
-	if err != nil {
-		l.reason = fmt.Errorf("capture on %s: %w", l.iface, err)
-		return l.reason
+	for iface, t := range l.taps {
+		if !wanted[iface] {
+			closing = append(closing, l.drop(t))
+		}
 	}
-	l.ring, l.link, l.opened, l.reason = ring, link, time.Now(), nil
-	return nil
-}
-
-func openRing(iface string, obs *Observer) (*rawconn.Ring, LinkType, error) {
-	dev, err := rawconn.LookUpDevice(iface)
-	if err != nil {
-		return nil, 0, err
+	closing = append(closing, l.refilter()...)
+	for iface := range wanted {
+		if l.taps[iface] == nil && !l.isClosed() {
+			l.add(iface)
+		}
 	}
-	link := LinkRaw
-	if dev.Ethernet {
-		link = LinkEthernet
-	}
-	prog, err := filter(link, obs.addresses())
-	if err != nil {
-		return nil, 0, err
-	}
-	ring, err := rawconn.OpenRing(dev, prog)
-	return ring, link, err
-}
-
-// lose closes a ring that is of no more use. The counts say so from then on.
-func (l *Live) lose(ring *rawconn.Ring, why error) {
-	l.mu.Lock()
-	if l.ring == ring {
-		l.countDrops()
-		l.ring = nil
-		l.reason = fmt.Errorf("capture on %s: %w", l.iface, why)
+	// What changed counts from when the filters are in place.
+	now = time.Now()
+	for _, name := range changed {
+		if w := l.peers[name]; w != nil {
+			w.since = now
+		}
 	}
 	l.mu.Unlock()
-	ring.Close() // not under l.mu: it waits for a block that is being counted
-}
-
-// The pause between attempts to open the interface again doubles from the
-// first to the last of these.
-const (
-	firstPause = 100 * time.Millisecond
-	lastPause  = 2 * time.Second
-)
-
-// Run counts until ctx ends, which is no error, or until Close. When the
-// interface goes away, it waits for one of the same name.
-func (l *Live) Run(ctx context.Context) error {
-	l.setRunning(true)
-	defer l.setRunning(false)
-	pause := firstPause
-	for {
-		if ring := l.current(); ring != nil {
-			err := l.read(ctx, ring)
-			if ctx.Err() != nil {
-				return nil // the ring stays open for a last reading
-			}
-			l.lose(ring, err)
-			pause = firstPause
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-l.done:
-			return os.ErrClosed
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, lastPause)
-		// A failure is told by Counts. Permission may be one: an agent may
-		// give it up after Open.
-		_ = l.open()
+	for _, f := range closing {
+		f()
 	}
 }
 
-func (l *Live) setRunning(running bool) {
+// Run counts until ctx ends, which is no error, or until Close. Interfaces that
+// go away are waited for.
+func (l *Live) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.mu.Lock()
+	if l.isClosed() {
+		l.mu.Unlock()
+		return os.ErrClosed
+	}
+	l.reckonAll(time.Now())
+	l.run, l.stopped = ctx, time.Time{}
+	for _, t := range l.taps {
+		l.start(t)
+	}
+	l.startKernel()
+	l.mu.Unlock()
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-l.done:
+		err = os.ErrClosed
+	}
+
+	cancel()
+	l.mu.Lock()
+	l.run = nil
+	l.mu.Unlock()
+	l.wg.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.running, l.stopped = running, time.Now()
+	l.poll()
+	now := time.Now()
+	l.reckonAll(now)
+	l.stopped = now
+	return err
 }
 
-func (l *Live) current() *rawconn.Ring {
+// Close ends the capture, and Run with it, and leaves nothing behind in the
+// kernel. Counts may still be read, and say that nothing is watched any more.
+func (l *Live) Close() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ring
+	if !l.isClosed() {
+		close(l.done)
+	}
+	l.reckonAll(time.Now())
+	var closing []func()
+	for _, t := range l.taps {
+		if t.cancel != nil {
+			t.cancel()
+		}
+		closing = append(closing, l.lose(t, os.ErrClosed))
+	}
+	kernel := l.kernel
+	l.kernel = nil
+	l.mu.Unlock()
+	for _, f := range closing {
+		f()
+	}
+	if kernel != nil {
+		kernel.Close()
+	}
 }
 
 func (l *Live) isClosed() bool {
@@ -170,130 +207,36 @@ func (l *Live) isClosed() bool {
 	}
 }
 
-// read counts what the ring delivers until ctx ends or the ring fails.
-func (l *Live) read(ctx context.Context, ring *rawconn.Ring) error {
-	if err := ring.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(interrupted)
-		_ = ring.SetReadDeadline(time.Unix(1, 0))
-	})
-	defer func() {
-		if !stop() {
-			<-interrupted
-		}
-	}()
-	for {
-		if err := ring.Read(l.count); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err // under a flood, Read never gets to wait
-		}
-	}
-}
-
-func (l *Live) count(frames iter.Seq[rawconn.Frame]) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for f := range frames {
-		l.obs.Packet(f.Data, l.link, f.Outgoing, f.WireLen, f.Time)
-	}
-}
-
-// SetPeers replaces the peers. The capture goes on without a break, and peers
-// that stay, by name, keep their counts. A peer that is new or has other
-// addresses than before is watched from now on. On error the capture is opened
-// anew by Run.
-func (l *Live) SetPeers(peers []Peer) error {
-	l.mu.Lock()
-	changed := l.obs.SetPeers(peers)
-	ring := l.ring
-	var err error
-	if ring != nil {
-		err = setFilter(ring, l.link, l.obs)
-	}
-	watched := make(map[string]time.Time, len(peers))
-	for _, p := range peers {
-		watched[p.Name] = l.watched[p.Name]
-	}
-	now := time.Now()
-	for _, name := range changed {
-		watched[name] = now
-	}
-	l.watched = watched
-	l.mu.Unlock()
-	if err != nil {
-		l.lose(ring, err)
-		return fmt.Errorf("capture on %s: %w", l.iface, err)
-	}
-	return nil
-}
-
-func setFilter(ring *rawconn.Ring, link LinkType, obs *Observer) error {
-	prog, err := filter(link, obs.addresses())
-	if err != nil {
-		return err
-	}
-	return ring.SetFilter(prog)
-}
-
 // Counts returns a reading of what was counted of one peer. What arrived in the
-// last 64 ms may still be missing. While Run is not at work, nothing is
-// counted, and the reading is of the time when Run ended.
+// last quarter of a second may still be missing. While Run is not at work,
+// nothing is counted, and the reading is of the time when Run ended.
 func (l *Live) Counts(name string) Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.pollIfOld()
 	l.countDrops()
-	c := l.obs.Counts(name)
-	c.Mode = evidence.CaptureRing
-	c.Time = time.Now()
-	c.Dropped = l.dropped
-	c.Watching = time.Time{}
-	if !l.running && !l.stopped.IsZero() {
-		c.Time = l.stopped
+	now := time.Now()
+	if !l.stopped.IsZero() {
+		now = l.stopped
 	}
+	c := l.obs.CountsAt(name, now)
+	c.Mode, c.Time, c.Watching = evidence.CaptureOff, now, time.Time{}
+	w := l.peers[name]
+	if w == nil {
+		return c
+	}
+	l.reckon(w, now)
+	c.Dropped, c.Listened = w.dropped, w.listened
+	state, watching := l.state(w)
+	c.Mode = state.Mode
 	switch {
-	case c.Reason != "": // not a peer, or without an address
-	case l.ring == nil:
-		c.Reason = l.reason.Error()
-	case !l.running && l.stopped.IsZero():
-		c.Reason = "capture on " + l.iface + ": not reading yet"
+	case c.Reason != "": // without an address
+	case !watching.IsZero() && l.run == nil && l.stopped.IsZero():
+		c.Reason = "capture on " + w.peer.Interfaces[0] + ": not reading yet"
+	case watching.IsZero():
+		c.Reason = state.Reason
 	default:
-		c.Watching = l.watched[name]
-		if l.opened.After(c.Watching) {
-			c.Watching = l.opened
-		}
+		c.Watching = watching
 	}
 	return c
-}
-
-// countDrops adds up the kernel's count of drops, which begins anew with each
-// reading.
-func (l *Live) countDrops() {
-	if l.ring == nil {
-		return
-	}
-	if n, err := l.ring.Drops(); err == nil {
-		l.dropped += n
-	}
-}
-
-// Close ends the capture, and Run with it. Counts may still be read, and say
-// that nothing is watched any more.
-func (l *Live) Close() {
-	l.mu.Lock()
-	if !l.isClosed() {
-		close(l.done)
-	}
-	ring := l.ring
-	if ring == nil {
-		l.reason = fmt.Errorf("capture on %s: %w", l.iface, os.ErrClosed)
-	}
-	l.mu.Unlock()
-	if ring != nil {
-		l.lose(ring, os.ErrClosed)
-	}
 }

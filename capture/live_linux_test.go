@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -16,13 +18,37 @@ import (
 	"vpnprobe/evidence"
 )
 
+// modes are the ways to capture that must count the same.
+var modes = []evidence.CaptureMode{evidence.CaptureRing, evidence.CaptureBPF}
+
+// on returns the peers with the interface that they are watched on.
+func on(iface string, peers []Peer) []Peer {
+	out := slices.Clone(peers)
+	for i := range out {
+		out[i].Interfaces = []string{iface}
+	}
+	return out
+}
+
 // start captures on an interface until the test ends.
-func start(t *testing.T, iface string, peers []Peer) *Live {
+func start(t *testing.T, mode evidence.CaptureMode, iface string, peers []Peer) *Live {
 	t.Helper()
-	l, err := Open(Config{Interface: iface, Peers: peers})
+	return open(t, Config{Mode: mode}, iface, peers)
+}
+
+func open(t *testing.T, cfg Config, iface string, peers []Peer) *Live {
+	t.Helper()
+	l, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.SetPeers(on(iface, peers))
+	runLive(t, l)
+	return l
+}
+
+// runLive has a capture count until the test ends.
+func runLive(t *testing.T, l *Live) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- l.Run(ctx) }()
@@ -33,7 +59,6 @@ func start(t *testing.T, iface string, peers []Peer) *Live {
 		}
 		l.Close()
 	})
-	return l
 }
 
 func (l *Live) look() seen {
@@ -50,7 +75,7 @@ func (s seen) hasMarker() bool { return s.In.AH.Bytes%100 == 40 }
 func expect(frames [][]byte) seen {
 	o := NewObserver(testPeers)
 	for _, f := range frames {
-		o.Packet(f, LinkEthernet, false, len(f), epoch)
+		o.Packet(Frame{Data: f, Link: LinkEthernet, WireLen: len(f), Time: epoch})
 	}
 	return look(o)
 }
@@ -82,7 +107,7 @@ func TestLive(t *testing.T) {
 		"qinq in":  {"isp", []uint16{etherQinQ, etherVLAN}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := start(t, "wan", testPeers)
+			l := start(t, evidence.CaptureRing, "wan", testPeers)
 			before := l.Counts("p")
 			send := sender(t, tc.via)
 			frames := caseFrames(tc.tags...)
@@ -110,10 +135,10 @@ func TestLiveKernelFragments(t *testing.T) {
 	ip(t, "address add 203.0.113.2/24 dev wan")
 	ip(t, "route add 198.51.100.0/24 via 203.0.113.1")
 	ip(t, "neighbour add 203.0.113.1 lladdr 02:00:00:00:00:01 dev wan")
-	l := start(t, "wan", testPeers)
+	l := start(t, evidence.CaptureRing, "wan", testPeers)
 	// 20 + 3000 bytes of ESP: three fragments of at most 1500.
-	sendRaw(t, peer4, unix.IPPROTO_ESP, esp(1, 1, 2992))
-	eventually(t, "three fragments", func() bool { return l.look().Out.Fragments == 3 })
+	sendRaw(t, peer4, unix.IPPROTO_ESP, espPacket(1, 1, 2992))
+	eventually(t, "three fragments", func() bool { return l.look().Out.Fragments.Total() == 3 })
 	want := evidence.Traffic{Packets: 1, Bytes: 3*20 + 3000}
 	if got := l.look().Out.ESP; got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
@@ -138,9 +163,9 @@ func TestLiveLoopback(t *testing.T) {
 		return
 	}
 	peer := netip.MustParseAddr("127.0.0.2")
-	l := start(t, "lo", []Peer{{"p", []netip.Addr{peer}}})
+	l := start(t, evidence.CaptureRing, "lo", []Peer{{Name: "p", Addrs: []netip.Addr{peer}}})
 	for seq := range uint32(10) {
-		sendRaw(t, peer, unix.IPPROTO_ESP, esp(1, seq, 72))
+		sendRaw(t, peer, unix.IPPROTO_ESP, espPacket(1, seq, 72))
 	}
 	sendRaw(t, peer, unix.IPPROTO_AH, make([]byte, 20))
 	eventually(t, "the last packet", func() bool { return l.look().Out.AH.Packets > 0 })
@@ -173,7 +198,7 @@ func TestLiveTun(t *testing.T) {
 	ip(t, "address add 203.0.113.9/32 dev wan")
 	ip(t, "route add 198.51.100.0/24 dev wan")
 
-	l := start(t, "wan", testPeers)
+	l := start(t, evidence.CaptureRing, "wan", testPeers)
 	var frames [][]byte
 	for _, tc := range packetCases {
 		if _, err := unix.Write(fd, tc.ip); err != nil {
@@ -189,7 +214,7 @@ func TestLiveTun(t *testing.T) {
 	if diff := cmp.Diff(want, l.look(), equateEmpty); diff != "" {
 		t.Errorf("in (-want +got):\n%s", diff)
 	}
-	sendRaw(t, peer4, unix.IPPROTO_ESP, esp(9, 9, 72))
+	sendRaw(t, peer4, unix.IPPROTO_ESP, espPacket(9, 9, 72))
 	want.Out.ESP = want.Out.ESP.Add(one(100))
 	eventually(t, "the packet out", func() bool { return l.look().Out.ESP == want.Out.ESP })
 }
@@ -199,22 +224,20 @@ func TestLiveSetPeers(t *testing.T) {
 		return
 	}
 	veth(t)
-	l := start(t, "wan", testPeers)
+	l := start(t, evidence.CaptureRing, "wan", testPeers)
 	send := sender(t, "isp")
 	espIn := func(peer string) uint64 { return l.Counts(peer).In.ESP.Packets }
 	eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
 	first := l.Counts("p")
 
-	send(eth(ip4(peer4, host4, 50, esp(1, 1, 72))))
-	send(eth(ip4(other4, host4, 50, esp(2, 1, 72))))
+	send(eth(ip4(peer4, host4, 50, espPacket(1, 1, 72))))
+	send(eth(ip4(other4, host4, 50, espPacket(2, 1, 72))))
 	eventually(t, "the first packet", func() bool { return espIn("p") == 1 })
 
-	peers := append([]Peer{{"q", []netip.Addr{other4}}, {"r", nil}}, testPeers...)
-	if err := l.SetPeers(peers); err != nil {
-		t.Fatal(err)
-	}
-	send(eth(ip4(peer4, host4, 50, esp(1, 2, 72))))
-	send(eth(ip4(other4, host4, 50, esp(2, 2, 72))))
+	peers := append([]Peer{{Name: "q", Addrs: []netip.Addr{other4}}, {Name: "r", Addrs: nil}}, testPeers...)
+	l.SetPeers(on("wan", peers))
+	send(eth(ip4(peer4, host4, 50, espPacket(1, 2, 72))))
+	send(eth(ip4(other4, host4, 50, espPacket(2, 2, 72))))
 	eventually(t, "the second packets", func() bool { return espIn("p") == 2 && espIn("q") == 1 })
 
 	if w := l.Counts("p").Since(first, evidence.No); !w.Conclusive() || w.In.ESP.Packets != 2 {
@@ -244,15 +267,13 @@ func TestLiveManyPeers(t *testing.T) {
 	peers := testPeers
 	a := netip.MustParseAddr("2001:db8:ffff::1")
 	for range maxFilterAddrs - 2 {
-		peers = append(peers, Peer{a.String(), []netip.Addr{a}})
+		peers = append(peers, Peer{Name: a.String(), Addrs: []netip.Addr{a}})
 		a = a.Next()
 	}
-	l := start(t, "wan", peers) // the longest program that there is
+	l := start(t, evidence.CaptureRing, "wan", peers) // the longest program that there is
 	send := sender(t, "isp")
-	for _, more := range [][]Peer{nil, {{a.String(), []netip.Addr{a}}}} {
-		if err := l.SetPeers(append(peers, more...)); err != nil {
-			t.Fatal(err)
-		}
+	for _, more := range [][]Peer{nil, {{Name: a.String(), Addrs: []netip.Addr{a}}}} {
+		l.SetPeers(on("wan", append(peers, more...)))
 		want := l.look()
 		for _, f := range caseFrames() {
 			send(f)
@@ -267,7 +288,13 @@ func TestLiveInterfaceComesAndGoes(t *testing.T) {
 	if !inNetns(t) {
 		return
 	}
-	l := start(t, "wan", testPeers)
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) { comesAndGoes(t, mode) })
+	}
+}
+
+func comesAndGoes(t *testing.T, mode evidence.CaptureMode) {
+	l := start(t, mode, "wan", testPeers)
 	if c := l.Counts("p"); !c.Watching.IsZero() || !strings.Contains(c.Reason, "capture on wan") {
 		t.Errorf("an interface that is not there: %+v", c)
 	}
@@ -276,7 +303,7 @@ func TestLiveInterfaceComesAndGoes(t *testing.T) {
 		t.Helper()
 		eventually(t, what, func() bool { return !l.Counts("p").Watching.IsZero() })
 		packets++
-		sender(t, "isp")(eth(ip4(peer4, host4, 50, esp(1, uint32(packets), 72))))
+		sender(t, "isp")(eth(ip4(peer4, host4, 50, espPacket(1, uint32(packets), 72))))
 		eventually(t, what+": a packet", func() bool { return l.look().In.ESP.Packets == packets })
 		return l.Counts("p")
 	}
@@ -292,10 +319,11 @@ func TestLiveInterfaceComesAndGoes(t *testing.T) {
 	c := works("the interface is made")
 	ip(t, "link set wan down")
 	fails("the interface goes down", c)
-	other, err := Open(Config{Interface: "wan", Peers: testPeers})
+	other, err := Open(Config{Mode: mode})
 	if err != nil {
 		t.Fatal(err)
 	}
+	other.SetPeers(on("wan", testPeers))
 	if got := other.Counts("p").Reason; got != "capture on wan: network is down" {
 		t.Errorf("opened while the interface is down: %q", got)
 	}
@@ -312,6 +340,7 @@ func TestLiveInterfaceComesAndGoes(t *testing.T) {
 	if w := l.Counts("p").Since(e, evidence.No); !w.Conclusive() {
 		t.Errorf("a window after the break: %+v", w)
 	}
+	ip(t, "link delete wan")
 }
 
 // What does not fit into the ring is counted to the last frame.
@@ -321,14 +350,15 @@ func TestLiveDrops(t *testing.T) {
 	}
 	veth(t)
 	const sent = 40_000 // of about 240 bytes each in a ring of 4 MiB
-	l, err := Open(Config{Interface: "wan", Peers: testPeers})
+	l, err := Open(Config{Mode: evidence.CaptureRing})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	l.SetPeers(on("wan", testPeers))
 	first := l.Counts("p")
 	send := sender(t, "wan")
-	frame := eth(ip4(host4, peer4, 50, esp(1, 1, 100)))
+	frame := eth(ip4(host4, peer4, 50, espPacket(1, 1, 100)))
 	for range sent {
 		send(frame)
 	}
@@ -366,54 +396,126 @@ func TestLiveDrops(t *testing.T) {
 	}
 }
 
+// Nothing is left behind: no descriptor, no goroutine (TestMain sees to that),
+// and no program on the interface.
 func TestLiveClose(t *testing.T) {
 	if !inNetns(t) {
 		return
 	}
-	l, err := Open(Config{Interface: "lo", Peers: testPeers})
-	if err != nil {
-		t.Fatal(err)
+	veth(t)
+	before := descriptors(t)
+	for _, mode := range modes {
+		l, err := Open(Config{Mode: mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetPeers(on("wan", testPeers))
+		ended := make(chan error)
+		go func() { ended <- l.Run(context.Background()) }()
+		eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
+		l.Close()
+		if err := <-ended; !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%s: Run: %v, want os.ErrClosed", mode, err)
+		}
+		l.Close()
+		l.SetPeers(on("lo", testPeers))
+		if err := l.Run(context.Background()); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%s: Run when closed: %v, want os.ErrClosed", mode, err)
+		}
+		if c := l.Counts("p"); !c.Watching.IsZero() || c.Reason == "" {
+			t.Errorf("%s: closed and watching: %+v", mode, c)
+		}
+		if s := l.State("p"); s.Mode != evidence.CaptureOff || s.Reason == "" {
+			t.Errorf("%s: closed and captured: %+v", mode, s)
+		}
+		if got := attachments(t, "wan"); got != "" {
+			t.Errorf("%s: left on the interface: %s", mode, got)
+		}
 	}
-	ended := make(chan error)
-	go func() { ended <- l.Run(context.Background()) }()
-	eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
-	l.Close()
-	if err := <-ended; !errors.Is(err, os.ErrClosed) {
-		t.Errorf("Run: %v, want os.ErrClosed", err)
-	}
-	l.Close()
-	if err := l.SetPeers(nil); err != nil {
-		t.Errorf("SetPeers when closed: %v", err)
-	}
-	if err := l.Run(context.Background()); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("Run when closed: %v, want os.ErrClosed", err)
-	}
-	if c := l.Counts("p"); !c.Watching.IsZero() || c.Reason == "" {
-		t.Errorf("closed and watching: %+v", c)
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors are open, %d were before", after, before)
 	}
 }
 
-func TestOpenErrors(t *testing.T) {
-	if _, err := Open(Config{}); err == nil || err.Error() != "capture: no interface named" {
-		t.Errorf("no interface: %v", err)
+// descriptors counts the open descriptors of this process.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := Open(Config{Interface: strings.Repeat("x", 16)}); err == nil || !strings.Contains(err.Error(), "not a possible name") {
-		t.Errorf("an impossible name: %v", err)
+	return len(list)
+}
+
+// attachments tells of the traffic control and XDP of an interface.
+func attachments(t *testing.T, iface string) string {
+	t.Helper()
+	var found []string
+	link, err := exec.Command("ip", "-details", "link", "show", iface).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, link)
+	}
+	if strings.Contains(string(link), "xdp") {
+		found = append(found, string(link))
+	}
+	qdisc, err := exec.Command("tc", "qdisc", "show", "dev", iface).CombinedOutput()
+	if err == nil && strings.Contains(string(qdisc), "clsact") {
+		found = append(found, string(qdisc))
+	}
+	return strings.Join(found, "; ")
+}
+
+func TestOpenErrors(t *testing.T) {
+	const want = `capture: "sa" is not a way to capture live: bpf or ring`
+	if _, err := Open(Config{Mode: evidence.CaptureSA}); err == nil || err.Error() != want {
+		t.Errorf("no way to capture live: %v", err)
+	}
+	l, err := Open(Config{Mode: evidence.CaptureRing})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	long := strings.Repeat("x", 16)
+	l.SetPeers(on(long, testPeers))
+	if c := l.Counts("p"); !strings.Contains(c.Reason, "not a possible name") || !c.Watching.IsZero() {
+		t.Errorf("an impossible name: %+v", c)
+	}
+	l.SetPeers(testPeers)
+	if c, s := l.Counts("p"), l.State("p"); c.Reason == "" || s.Mode != evidence.CaptureOff || s.Why != evidence.CaptureNoInterface {
+		t.Errorf("no interface: %+v, %+v", c, s)
+	}
+	if c, s := l.Counts("q"), l.State("q"); c.Reason == "" || s.Reason == "" {
+		t.Errorf("no peer: %+v, %+v", c, s)
 	}
 }
 
 func TestOpenWithoutCapability(t *testing.T) {
-	withoutNetRaw(t)
-	_, err := Open(Config{Interface: "lo"})
-	want := "capture on lo: packet socket: operation not permitted: needs CAP_NET_RAW: sudo setcap cap_net_raw+ep agent"
-	if err == nil || err.Error() != want || !errors.Is(err, os.ErrPermission) {
-		t.Errorf("got  %v\nwant %s", err, want)
+	withoutCapabilities(t, keepNothing)
+	l, err := Open(Config{Mode: evidence.CaptureRing})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.SetPeers(on("lo", testPeers))
+	want := State{evidence.CaptureOff, evidence.CaptureNoPermission,
+		"capture on lo: packet socket: operation not permitted: needs CAP_NET_RAW: sudo setcap cap_net_raw+ep agent"}
+	if diff := cmp.Diff(want, l.State("p")); diff != "" {
+		t.Errorf("State (-want +got):\n%s", diff)
+	}
+	if got := l.Counts("p").Reason; got != want.Reason {
+		t.Errorf("the reading says %q", got)
 	}
 }
 
-// withoutNetRaw takes CAP_NET_RAW from this test's thread, if it has it, and
-// lets the thread end with the test.
-func withoutNetRaw(t *testing.T) {
+// What withoutCapabilities leaves.
+const (
+	keepNothing = 0
+	keepNetRaw  = 1 << unix.CAP_NET_RAW
+)
+
+// withoutCapabilities takes all capabilities but some from this test's thread,
+// and lets the thread end with the test.
+func withoutCapabilities(t *testing.T, keep uint32) {
 	t.Helper()
 	runtime.LockOSThread()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -421,7 +523,8 @@ func withoutNetRaw(t *testing.T) {
 	if err := unix.Capget(&header, unsafe.SliceData(caps[:])); err != nil {
 		t.Fatal(err)
 	}
-	caps[0].Effective &^= 1 << unix.CAP_NET_RAW
+	caps[0].Effective &= keep
+	caps[1].Effective = 0
 	if err := unix.Capset(&header, unsafe.SliceData(caps[:])); err != nil {
 		t.Fatal(err)
 	}

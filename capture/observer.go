@@ -2,39 +2,44 @@ package capture
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
 )
 
-// Peer is whose traffic is counted.
-type Peer struct {
-	Name  string
-	Addrs []netip.Addr // of the remote gateway; empty while it is not resolved
+// Frame is one frame as it was captured.
+type Frame struct {
+	Data      []byte // may be cut off; it is not kept
+	Link      LinkType
+	Interface string    // by name, "" where it is not known
+	Outgoing  bool      // this host sent it, as far as the source of the frames knows
+	WireLen   int       // how long it was on the wire, in bytes
+	Time      time.Time // of the capture
 }
 
-// Observer counts, per peer, the frames that it is shown. Its methods must not
-// be called at the same time.
+// Observer counts, per peer, the frames that it is shown, and the flows that
+// the kernel counts. Its methods must not be called at the same time.
 type Observer struct {
-	peers map[string]*peer
-	v4    map[[4]byte][]*peer
-	v6    map[[16]byte][]*peer
-	seen  twins
-	first time.Time // of the frames shown
-	last  time.Time
-}
-
-// peer is what was counted of one peer.
-type peer struct {
-	addrs    []netip.Addr
-	in, out  traffic
-	errsIn   [len(reasons)]uint64 // ICMP errors about packets to the peer
-	errsAway [len(reasons)]uint64 // ICMP errors about packets from the peer
+	peers   map[string]*peer
+	v4      map[[4]byte][]*peer
+	v6      map[[16]byte][]*peer
+	pairs   [16]pair // the last ones
+	remotes subnets  // in which leaks are looked for
+	scopes  []*scope
+	numbers int // of scopes there were
+	kernel  map[*device]*readings
+	devices map[deviceID]*device
+	recent  *device // of the last frame
+	seen    twins
+	first   time.Time // of the frames shown
+	last    time.Time
 }
 
 // NewObserver returns an observer of the given peers.
 func NewObserver(peers []Peer) *Observer {
-	o := &Observer{peers: map[string]*peer{}}
+	o := &Observer{peers: map[string]*peer{}, devices: map[deviceID]*device{}, kernel: map[*device]*readings{}}
 	o.SetPeers(peers)
 	return o
 }
@@ -44,20 +49,30 @@ func NewObserver(peers []Peer) *Observer {
 // each of them. The names of the peers that are new, or have other addresses
 // than before, are returned.
 func (o *Observer) SetPeers(peers []Peer) (changed []string) {
-	old := o.peers
-	o.peers = make(map[string]*peer, len(peers))
+	old, oldScopes := o.peers, o.scopes
+	o.peers, o.scopes = make(map[string]*peer, len(peers)), nil
 	o.v4 = map[[4]byte][]*peer{}
 	o.v6 = map[[16]byte][]*peer{}
+	o.pairs = [len(o.pairs)]pair{}
 	for _, p := range peers {
 		addrs := normalize(p.Addrs)
 		state := old[p.Name]
-		if state == nil || !slices.Equal(state.addrs, addrs) {
+		moved := state == nil || !slices.Equal(state.addrs, addrs)
+		if moved {
 			changed = append(changed, p.Name)
 		}
 		if state == nil {
-			state = &peer{}
+			state = newPeer()
 		}
-		state.addrs = addrs
+		s := o.scopeOf(p.Interfaces, oldScopes)
+		if moved = moved || s != state.scope; moved {
+			state.leaveScope(o.last)
+		}
+		state.configure(p, addrs)
+		if moved {
+			state.enterScope(s, o.last)
+		}
+		s.peers = append(s.peers, state)
 		o.peers[p.Name] = state
 		for _, a := range addrs {
 			if a.Is4() {
@@ -67,7 +82,19 @@ func (o *Observer) SetPeers(peers []Peer) (changed []string) {
 			}
 		}
 	}
+	for _, list := range o.v4 {
+		byScope(list)
+	}
+	for _, list := range o.v6 {
+		byScope(list)
+	}
+	o.watchLeaks()
 	return changed
+}
+
+// byScope brings peers with the same scope together.
+func byScope(peers []*peer) {
+	slices.SortStableFunc(peers, func(a, b *peer) int { return cmp.Compare(a.scope.number, b.scope.number) })
 }
 
 // normalize returns the valid addresses in the form that they have on the
@@ -92,69 +119,156 @@ func (o *Observer) addresses() []netip.Addr {
 	return normalize(all)
 }
 
-// Packet counts one frame. The frame may be cut off; wireLen is how long it
-// was on the wire, in bytes. outgoing says that this host sent it, as far as
-// the source of the frames knows. The time is the capture's. Frames that mean
-// nothing to a peer, or nothing at all, are passed over.
-func (o *Observer) Packet(frame []byte, link LinkType, outgoing bool, wireLen int, t time.Time) {
-	if o.first.IsZero() {
-		o.first = t
-	}
-	o.last = t
-	off, out, ok := link.strip(frame)
-	if !ok {
+// Packet counts one frame. Frames that mean nothing to a peer, or nothing at
+// all, are passed over.
+func (o *Observer) Packet(f Frame) {
+	o.reach(f.Time)
+	var h framing
+	if !h.read(f.Link, f.Data) {
 		return
 	}
 	var p packet
-	if !p.parse(frame[off:], max(wireLen, len(frame))-off) {
+	if !p.parse(f.Data[h.offset:], max(f.WireLen, len(f.Data))-h.offset) {
 		return
 	}
-	outgoing = outgoing || out
-	switch p.proto {
-	case protoICMP, protoICMPv6:
-		o.icmp(&p, outgoing, t)
+	d := o.device(&f, &h)
+	outgoing := f.Outgoing || h.outgoing
+	if outgoing {
+		d.directed = true
+	}
+	from, to := o.lookUpBoth(&p)
+	switch {
+	case (p.proto == protoICMP || p.proto == protoICMPv6) && o.icmp(&p, d, outgoing, f.Time):
+	case from != nil || to != nil:
+		o.traffic(&p, from, to, d, &h, outgoing, f.Time)
 	default:
-		o.traffic(&p, outgoing, t)
+		o.leak(&p, d, &h, outgoing, f.Time)
 	}
 }
 
-func (o *Observer) traffic(p *packet, outgoing bool, t time.Time) {
-	from, to := o.lookUp(p.src), o.lookUp(p.dst)
-	if from == nil && to == nil {
-		return
+// reach notes that a frame was shown, or a reading taken.
+func (o *Observer) reach(t time.Time) {
+	if o.first.IsZero() {
+		o.first = t
 	}
+	if t.After(o.last) {
+		o.last = t
+	}
+}
+
+// Gap says that frames of an interface were not shown, on purpose, since the
+// last one that was, or that the kernel did not count there: nothing counts as
+// lost or unanswered because of it. It is to be called where such a time ends.
+func (o *Observer) Gap(iface string) {
+	d := o.device(&Frame{Interface: iface}, &framing{})
+	if r := o.kernel[d]; r != nil {
+		r.gap = true
+	}
+	for _, s := range o.scopes {
+		if !s.on(d) {
+			continue
+		}
+		s.shown.Gap()
+		for _, p := range s.peers {
+			p.talk.Gap()
+		}
+	}
+}
+
+// traffic counts a packet from or to a peer's gateway.
+func (o *Observer) traffic(p *packet, from, to []*peer, d *device, h *framing, outgoing bool, t time.Time) {
 	k, x := p.classify()
-	if k == kindNone || o.seen.twin(p, outgoing, t) {
+	now := t.UnixNano()
+	if k == kindNone || o.seen.twin(p, d.way(outgoing), now) {
 		return
 	}
+	same := to != nil && from != nil && bytes.Equal(p.src, p.dst)
+	var done *scope
 	for _, peer := range from {
-		peer.in.add(p, k, x)
+		if u := peer.use(d); u.counts {
+			peer.in.add(p, k, x)
+			peer.count(p, k, u, false, t, now, &done)
+			if k == kindIKE && !same {
+				peer.hear(p, false, t)
+			}
+		}
 	}
-	if bytes.Equal(p.src, p.dst) {
+	if same {
 		return // both ends are the peer's one address: in, once
 	}
+	done = nil
 	for _, peer := range to {
-		peer.out.add(p, k, x)
+		if u := peer.use(d); u.counts {
+			peer.out.add(p, k, x)
+			peer.count(p, k, u, true, t, now, &done)
+			u.sentBy(p, h)
+			if k == kindIKE {
+				peer.hear(p, true, t)
+			}
+		}
+	}
+}
+
+// count counts an encrypted packet on its interface, and follows its flow, once
+// for all peers of a scope.
+func (p *peer) count(pkt *packet, k kind, u *use, out bool, t time.Time, now int64, done **scope) {
+	switch k {
+	case kindESP, kindESPInUDP, kindAH:
+		u.passed(pkt.volume(), out, now)
+		if p.scope != *done {
+			*done = p.scope
+			p.scope.add(pkt, k, out, t)
+		}
 	}
 }
 
 // icmp counts an ICMP error by the packet that it quotes: the error itself may
-// come from any router on the way.
-func (o *Observer) icmp(p *packet, outgoing bool, t time.Time) {
+// come from any router on the way. It reports whether the packet is one.
+func (o *Observer) icmp(p *packet, d *device, outgoing bool, t time.Time) bool {
 	quoted, why, ok := p.icmpError()
 	if !ok {
-		return
+		return false
 	}
 	from, to := o.lookUp(quoted.src), o.lookUp(quoted.dst)
-	if from == nil && to == nil || o.seen.twin(p, outgoing, t) {
-		return
+	now := t.UnixNano()
+	if from == nil && to == nil || o.seen.twin(p, d.way(outgoing), now) {
+		return true
 	}
-	for _, peer := range to {
-		peer.errsIn[why]++
-	}
+	k := icmpKind{sender: addr(p.src), about: quoted.about(), mtu: p.statedMTU(why), why: why}
 	for _, peer := range from {
-		peer.errsAway[why]++
+		if peer.use(d).counts {
+			peer.errsAway[why]++
+			peer.errs.add(k, now)
+		}
 	}
+	k.ours = true
+	for _, peer := range to {
+		if peer.use(d).counts {
+			peer.errsIn[why]++
+			peer.errs.add(k, now)
+		}
+	}
+	return true
+}
+
+// pair is who two IPv4 addresses belong to: most packets are between few.
+type pair struct {
+	addrs    uint64
+	from, to []*peer
+}
+
+// lookUpBoth returns the peers that a packet is from, and those it is to.
+func (o *Observer) lookUpBoth(p *packet) (from, to []*peer) {
+	if len(p.src) != 4 {
+		return o.lookUp(p.src), o.lookUp(p.dst)
+	}
+	src, dst := binary.BigEndian.Uint32(p.src), binary.BigEndian.Uint32(p.dst)
+	addrs := uint64(src)<<32 | uint64(dst)
+	c := &o.pairs[(src-dst>>2)%uint32(len(o.pairs))]
+	if c.addrs != addrs {
+		*c = pair{addrs, o.v4[[4]byte(p.src)], o.v4[[4]byte(p.dst)]}
+	}
+	return c.from, c.to
 }
 
 func (o *Observer) lookUp(addr []byte) []*peer {
@@ -164,38 +278,9 @@ func (o *Observer) lookUp(addr []byte) []*peer {
 	return o.v6[[16]byte(addr)]
 }
 
-// traffic is evidence.WireTraffic in a form that is counted without allocating.
-type traffic struct {
-	esp, espInUDP, ah volume
-	ike               [len(exchanges)]uint64
-	keepalives        uint64
-	fragments         uint64
-}
-
-type volume struct{ packets, bytes uint64 }
-
-// add counts the bytes of all fragments, and the packet with the first.
-func (v *volume) add(p *packet) {
-	if !p.later() {
-		v.packets++
+func (o *Observer) peersAt(a netip.Addr) []*peer {
+	if a.Is4() {
+		return o.v4[a.As4()]
 	}
-	v.bytes += p.length
-}
-
-func (t *traffic) add(p *packet, k kind, x exchange) {
-	if p.fragment() {
-		t.fragments++
-	}
-	switch k {
-	case kindESP:
-		t.esp.add(p)
-	case kindAH:
-		t.ah.add(p)
-	case kindESPInUDP:
-		t.espInUDP.add(p)
-	case kindIKE:
-		t.ike[x]++
-	case kindKeepalive:
-		t.keepalives++
-	}
+	return o.v6[a.As16()]
 }

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ func (s seen) zero() bool { return cmp.Equal(s, seen{}, equateEmpty) }
 
 var equateEmpty = cmpopts.EquateEmpty()
 
+// unexported lets comparisons look into evidence.Opt.
+var unexported = cmp.Exporter(func(reflect.Type) bool { return true })
+
 func one(n uint64) evidence.Traffic { return evidence.Traffic{Packets: 1, Bytes: n} }
 
 func message(name string) evidence.WireTraffic {
@@ -47,50 +51,50 @@ var packetCases = []struct {
 	passed bool
 }{
 	// ESP and AH
-	{name: "esp in", ip: ip4(peer4, host4, 50, esp(1, 1, 72)),
+	{name: "esp in", ip: ip4(peer4, host4, 50, espPacket(1, 1, 72)),
 		want: seen{In: evidence.WireTraffic{ESP: one(100)}}},
-	{name: "esp out", ip: ip4(host4, peer4, 50, esp(1, 1, 72)),
+	{name: "esp out", ip: ip4(host4, peer4, 50, espPacket(1, 1, 72)),
 		want: seen{Out: evidence.WireTraffic{ESP: one(100)}}},
-	{name: "esp behind ip options", ip: header4{src: peer4, dst: host4, proto: 50, options: 40}.with(esp(1, 1, 12)),
+	{name: "esp behind ip options", ip: header4{src: peer4, dst: host4, proto: 50, options: 40}.with(espPacket(1, 1, 12)),
 		want: seen{In: evidence.WireTraffic{ESP: one(80)}}},
-	{name: "esp over ipv6", ip: ip6(peer6, host6, 50, esp(1, 1, 52)),
+	{name: "esp over ipv6", ip: ip6(peer6, host6, 50, espPacket(1, 1, 52)),
 		want: seen{In: evidence.WireTraffic{ESP: one(100)}}},
-	{name: "esp over ipv6 out", ip: ip6(host6, peer6, 50, esp(1, 1, 52)),
+	{name: "esp over ipv6 out", ip: ip6(host6, peer6, 50, espPacket(1, 1, 52)),
 		want: seen{Out: evidence.WireTraffic{ESP: one(100)}}},
-	{name: "esp behind destination options", ip: ip6(peer6, host6, 60, ext6(50, esp(1, 1, 44))),
+	{name: "esp behind destination options", ip: ip6(peer6, host6, 60, ext6(50, espPacket(1, 1, 44))),
 		want: seen{In: evidence.WireTraffic{ESP: one(100)}}},
-	{name: "esp behind two headers, one longer", ip: ip6(peer6, host6, 0, append([]byte{60, 1, 1, 12, 8: 0xff, 15: 0xff}, ext6(50, esp(1, 1, 28))...)),
+	{name: "esp behind two headers, one longer", ip: ip6(peer6, host6, 0, append([]byte{60, 1, 1, 12, 8: 0xff, 15: 0xff}, ext6(50, espPacket(1, 1, 28))...)),
 		want: seen{In: evidence.WireTraffic{ESP: one(100)}}},
 	{name: "ah", ip: ip4(host4, peer4, 51, make([]byte, 80)),
 		want: seen{Out: evidence.WireTraffic{AH: one(100)}}},
 	{name: "ah over ipv6", ip: ip6(peer6, host6, 51, make([]byte, 60)),
 		want: seen{In: evidence.WireTraffic{AH: one(100)}}},
-	{name: "esp of a neighbour", ip: ip4(other4, host4, 50, esp(1, 1, 72))},
-	{name: "esp of an ipv6 neighbour", ip: ip6(other6, host6, 50, esp(1, 1, 72))},
-	{name: "esp to a neighbour", ip: ip6(host6, other6, 50, esp(1, 1, 72))},
-	{name: "proto 49", ip: ip4(peer4, host4, 49, esp(1, 1, 72))},
+	{name: "esp of a neighbour", ip: ip4(other4, host4, 50, espPacket(1, 1, 72))},
+	{name: "esp of an ipv6 neighbour", ip: ip6(other6, host6, 50, espPacket(1, 1, 72))},
+	{name: "esp to a neighbour", ip: ip6(host6, other6, 50, espPacket(1, 1, 72))},
+	{name: "proto 49", ip: ip4(peer4, host4, 49, espPacket(1, 1, 72))},
 	{name: "tcp", ip: ip4(peer4, host4, 6, udp(500, 500, ikeMsg(0x20, 34)))},
 	{name: "ipv6 tcp", ip: ip6(peer6, host6, 6, udp(500, 500, ikeMsg(0x20, 34)))},
 	{name: "tcp behind destination options", ip: ip6(peer6, host6, 60, ext6(6, make([]byte, 40))), passed: true},
 
 	// fragments
-	{name: "first fragment of esp", ip: header4{src: peer4, dst: host4, proto: 50, frag: 0x2000}.with(esp(1, 1, 72)),
-		want: seen{In: evidence.WireTraffic{ESP: one(100), Fragments: 1}}},
+	{name: "first fragment of esp", ip: header4{src: peer4, dst: host4, proto: 50, frag: 0x2000}.with(espPacket(1, 1, 72)),
+		want: seen{In: evidence.WireTraffic{ESP: one(100), Fragments: evidence.Fragments{ESP: evidence.FragmentCount{First: 1}}}}},
 	{name: "last fragment of esp", ip: header4{src: peer4, dst: host4, proto: 50, frag: 10}.with(make([]byte, 80)),
-		want: seen{In: evidence.WireTraffic{ESP: evidence.Traffic{Bytes: 100}, Fragments: 1}}},
+		want: seen{In: evidence.WireTraffic{ESP: evidence.Traffic{Bytes: 100}, Fragments: evidence.Fragments{ESP: evidence.FragmentCount{Last: 1}}}}},
 	{name: "first fragment of ike", ip: header4{src: host4, dst: peer4, proto: 17, frag: 0x2000}.with(udp(500, 500, ikeMsg(0x20, 35))),
-		want: seen{Out: evidence.WireTraffic{IKE: map[string]uint64{"IKE_AUTH": 1}, Fragments: 1}}},
+		want: seen{Out: evidence.WireTraffic{IKE: map[string]uint64{"IKE_AUTH": 1}, Fragments: evidence.Fragments{IKE: evidence.FragmentCount{First: 1}}}}},
 	{name: "last fragment of udp", ip: header4{src: host4, dst: peer4, proto: 17, frag: 185}.with(make([]byte, 40)),
-		want: seen{Out: evidence.WireTraffic{Fragments: 1}}},
+		want: seen{Out: evidence.WireTraffic{Fragments: evidence.Fragments{IKE: evidence.FragmentCount{Last: 1}}}}},
 	{name: "first fragment of other udp", ip: header4{src: host4, dst: peer4, proto: 17, frag: 0x2000}.with(udp(53, 53, make([]byte, 40)))},
 	{name: "last fragment of tcp", ip: header4{src: host4, dst: peer4, proto: 6, frag: 185}.with(make([]byte, 40))},
 	{name: "last fragment of a neighbour's udp", ip: header4{src: other4, dst: host4, proto: 17, frag: 185}.with(make([]byte, 40))},
 	{name: "first ipv6 fragment of ike", ip: ip6(host6, peer6, 44, frag6(17, 0, true, udp(500, 500, ikeMsg(0x20, 35)))),
-		want: seen{Out: evidence.WireTraffic{IKE: map[string]uint64{"IKE_AUTH": 1}, Fragments: 1}}},
+		want: seen{Out: evidence.WireTraffic{IKE: map[string]uint64{"IKE_AUTH": 1}, Fragments: evidence.Fragments{IKE: evidence.FragmentCount{First: 1}}}}},
 	{name: "last ipv6 fragment of udp", ip: ip6(host6, peer6, 44, frag6(17, 181, false, make([]byte, 40))),
-		want: seen{Out: evidence.WireTraffic{Fragments: 1}}},
+		want: seen{Out: evidence.WireTraffic{Fragments: evidence.Fragments{IKE: evidence.FragmentCount{Last: 1}}}}},
 	{name: "last ipv6 fragment of esp", ip: ip6(peer6, host6, 44, frag6(50, 181, false, make([]byte, 52))),
-		want: seen{In: evidence.WireTraffic{ESP: evidence.Traffic{Bytes: 100}, Fragments: 1}}},
+		want: seen{In: evidence.WireTraffic{ESP: evidence.Traffic{Bytes: 100}, Fragments: evidence.Fragments{ESP: evidence.FragmentCount{Last: 1}}}}},
 	{name: "atomic ipv6 fragment of ike", ip: ip6(host6, peer6, 44, frag6(17, 0, false, udp(500, 500, ikeMsg(0x20, 34)))),
 		want: seen{Out: message("IKE_SA_INIT")}},
 	{name: "ipv6 fragment of other udp", ip: ip6(host6, peer6, 44, frag6(17, 0, true, udp(53, 53, ikeMsg(0x20, 34))))},
@@ -108,9 +112,9 @@ var packetCases = []struct {
 	{name: "ike on 4500", ip: ip4(host4, peer4, 17, udp(4500, 4500, marked(ikeMsg(0x20, 35)))), want: seen{Out: message("IKE_AUTH")}},
 	{name: "ike from 500 to 4500", ip: ip4(host4, peer4, 17, udp(500, 4500, marked(ikeMsg(0x20, 35)))), want: seen{Out: message("IKE_AUTH")}},
 	{name: "ike from 4500 to 500", ip: ip4(host4, peer4, 17, udp(4500, 500, ikeMsg(0x20, 35))), want: seen{Out: message("IKE_AUTH")}},
-	{name: "esp in udp", ip: ip4(peer4, host4, 17, udp(4500, 4500, esp(7, 1, 64))),
+	{name: "esp in udp", ip: ip4(peer4, host4, 17, udp(4500, 4500, espPacket(7, 1, 64))),
 		want: seen{In: evidence.WireTraffic{ESPInUDP: one(100)}}},
-	{name: "esp in udp, port translated", ip: ip6(peer6, host6, 17, udp(61000, 4500, esp(7, 1, 44))),
+	{name: "esp in udp, port translated", ip: ip6(peer6, host6, 17, udp(61000, 4500, espPacket(7, 1, 44))),
 		want: seen{In: evidence.WireTraffic{ESPInUDP: one(100)}}},
 	{name: "nat keepalive", ip: ip4(host4, peer4, 17, udp(4500, 4500, []byte{0xff})),
 		want: seen{Out: evidence.WireTraffic{NATKeepalives: 1}}},
@@ -124,33 +128,33 @@ var packetCases = []struct {
 	{name: "ike of a neighbour", ip: ip4(other4, host4, 17, udp(500, 500, ikeMsg(0x20, 34)))},
 
 	// ICMP errors
-	{name: "router says too big", ip: ip4(router4, host4, 1, icmp(3, 4, ip4(host4, peer4, 50, esp(1, 1, 0)))),
+	{name: "router says too big", ip: ip4(router4, host4, 1, icmp(3, 4, ip4(host4, peer4, 50, espPacket(1, 1, 0)))),
 		want: seen{ICMP: reasonSeen(evidence.FragNeeded)}},
 	{name: "peer says port unreachable", ip: ip4(peer4, host4, 1, icmp(3, 3, ip4(host4, peer4, 17, udp(500, 500, nil)))),
 		want: seen{ICMP: reasonSeen(evidence.PortUnreachable)}},
 	{name: "firewall says prohibited", ip: header4{src: router4, dst: host4, proto: 1, options: 12}.with(icmp(3, 13, header4{src: host4, dst: peer4, proto: 17, options: 40}.with(udp(500, 500, nil)))),
 		want: seen{ICMP: reasonSeen(evidence.AdminProhibited)}},
-	{name: "we refuse the peer", ip: ip4(host4, peer4, 1, icmp(3, 2, ip4(peer4, host4, 50, esp(1, 1, 0)))),
+	{name: "we refuse the peer", ip: ip4(host4, peer4, 1, icmp(3, 2, ip4(peer4, host4, 50, espPacket(1, 1, 0)))),
 		want: seen{Away: reasonSeen(evidence.ProtUnreachable)}},
-	{name: "host unreachable for its tos", ip: ip4(router4, host4, 1, icmp(3, 12, ip4(host4, peer4, 50, esp(1, 1, 0)))),
+	{name: "host unreachable for its tos", ip: ip4(router4, host4, 1, icmp(3, 12, ip4(host4, peer4, 50, espPacket(1, 1, 0)))),
 		want: seen{ICMP: reasonSeen(evidence.OtherICMP)}},
-	{name: "host unknown", ip: ip4(router4, host4, 1, icmp(3, 7, ip4(host4, peer4, 50, esp(1, 1, 0)))),
+	{name: "host unknown", ip: ip4(router4, host4, 1, icmp(3, 7, ip4(host4, peer4, 50, espPacket(1, 1, 0)))),
 		want: seen{ICMP: reasonSeen(evidence.HostUnreachable)}},
 	{name: "expired on the way", ip: ip4(router4, host4, 1, icmp(11, 0, ip4(host4, peer4, 1, make([]byte, 8)))),
 		want: seen{ICMP: reasonSeen(evidence.TTLExceeded)}},
 	{name: "reassembly took too long", ip: ip4(peer4, host4, 1, icmp(11, 1, ip4(host4, peer4, 17, udp(500, 500, nil)))),
 		want: seen{ICMP: reasonSeen(evidence.OtherICMP)}},
-	{name: "router says too big, ipv6", ip: ip6(router6, host6, 58, icmp(2, 0, ip6(host6, peer6, 50, esp(1, 1, 0)))),
+	{name: "router says too big, ipv6", ip: ip6(router6, host6, 58, icmp(2, 0, ip6(host6, peer6, 50, espPacket(1, 1, 0)))),
 		want: seen{ICMP: reasonSeen(evidence.FragNeeded)}},
 	{name: "peer has no such port, ipv6", ip: ip6(peer6, host6, 58, icmp(1, 4, ip6(host6, peer6, 17, udp(500, 500, nil)))),
 		want: seen{ICMP: reasonSeen(evidence.PortUnreachable)}},
-	{name: "firewall says prohibited, ipv6", ip: ip6(router6, host6, 58, icmp(1, 1, ip6(host6, peer6, 50, esp(1, 1, 0)))),
+	{name: "firewall says prohibited, ipv6", ip: ip6(router6, host6, 58, icmp(1, 1, ip6(host6, peer6, 50, espPacket(1, 1, 0)))),
 		want: seen{ICMP: reasonSeen(evidence.AdminProhibited)}},
-	{name: "source address fails policy", ip: ip6(router6, host6, 58, icmp(1, 5, ip6(host6, peer6, 50, esp(1, 1, 0)))),
+	{name: "source address fails policy", ip: ip6(router6, host6, 58, icmp(1, 5, ip6(host6, peer6, 50, espPacket(1, 1, 0)))),
 		want: seen{ICMP: reasonSeen(evidence.AdminProhibited)}},
-	{name: "reject route", ip: ip6(router6, host6, 58, icmp(1, 6, ip6(host6, peer6, 50, esp(1, 1, 0)))),
+	{name: "reject route", ip: ip6(router6, host6, 58, icmp(1, 6, ip6(host6, peer6, 50, espPacket(1, 1, 0)))),
 		want: seen{ICMP: reasonSeen(evidence.AdminProhibited)}},
-	{name: "no esp here, ipv6", ip: ip6(peer6, host6, 58, icmp(4, 1, ip6(host6, peer6, 50, esp(1, 1, 0)))),
+	{name: "no esp here, ipv6", ip: ip6(peer6, host6, 58, icmp(4, 1, ip6(host6, peer6, 50, espPacket(1, 1, 0)))),
 		want: seen{ICMP: reasonSeen(evidence.ProtUnreachable)}},
 	{name: "error about a neighbour", ip: ip4(peer4, host4, 1, icmp(3, 3, ip4(host4, other4, 17, udp(500, 500, nil))))},
 	{name: "error about an ipv6 neighbour", ip: ip6(peer6, host6, 58, icmp(1, 4, ip6(host6, other6, 17, udp(500, 500, nil))))},
@@ -194,7 +198,7 @@ func TestPacket(t *testing.T) {
 				"sll2":     {LinkSLL2, cooked2(tc.ip, 0)},
 			} {
 				o := NewObserver(testPeers)
-				o.Packet(f.frame, f.link, false, len(f.frame), epoch)
+				o.Packet(Frame{Data: f.frame, Link: f.link, WireLen: len(f.frame), Time: epoch})
 				if diff := cmp.Diff(tc.want, look(o), equateEmpty); diff != "" {
 					t.Errorf("%s (-want +got):\n%s", name, diff)
 				}
@@ -211,7 +215,7 @@ func TestPacketCut(t *testing.T) {
 	for _, tc := range packetCases {
 		for n := range tc.ip {
 			o := NewObserver(testPeers)
-			o.Packet(tc.ip[:n], LinkRaw, false, len(tc.ip), epoch)
+			o.Packet(Frame{Data: tc.ip[:n], Link: LinkRaw, WireLen: len(tc.ip), Time: epoch})
 			got := look(o)
 			if n < 20 && !got.zero() {
 				t.Errorf("%s: %d bytes of a header were counted: %+v", tc.name, n, got)
@@ -221,7 +225,7 @@ func TestPacketCut(t *testing.T) {
 }
 
 func TestPacketLinks(t *testing.T) {
-	packet := ip4(peer4, host4, 50, esp(1, 1, 0))
+	packet := ip4(peer4, host4, 50, espPacket(1, 1, 0))
 	tests := map[string]struct {
 		link  LinkType
 		frame []byte
@@ -241,7 +245,7 @@ func TestPacketLinks(t *testing.T) {
 	}
 	for name, tc := range tests {
 		o := NewObserver(testPeers)
-		o.Packet(tc.frame, tc.link, false, len(tc.frame), epoch)
+		o.Packet(Frame{Data: tc.frame, Link: tc.link, WireLen: len(tc.frame), Time: epoch})
 		if got := look(o); !got.zero() {
 			t.Errorf("%s: counted %+v", name, got)
 		}
@@ -252,9 +256,9 @@ func TestPacketLinks(t *testing.T) {
 // all before segmentation offload has cut it.
 func TestPacketLength(t *testing.T) {
 	for name, stated := range map[string]int{"right": 1400, "too much": 1500, "less than a header": 19} {
-		frame := eth(header4{src: peer4, dst: host4, proto: 50, length: stated}.with(esp(1, 1, 1372)))
+		frame := eth(header4{src: peer4, dst: host4, proto: 50, length: stated}.with(espPacket(1, 1, 1372)))
 		o := NewObserver(testPeers)
-		o.Packet(frame[:snapLen], LinkEthernet, false, len(frame), epoch)
+		o.Packet(Frame{Data: frame[:snapLen], Link: LinkEthernet, WireLen: len(frame), Time: epoch})
 		if got := look(o).In.ESP; got != one(1400) {
 			t.Errorf("%s: counted %+v", name, got)
 		}
@@ -263,9 +267,9 @@ func TestPacketLength(t *testing.T) {
 
 func TestTwins(t *testing.T) {
 	const in, out = false, true
-	first := header4{src: peer4, dst: host4, proto: 50, id: 1}.with(esp(1, 1, 72))
-	forwarded := header4{src: peer4, dst: host4, proto: 50, id: 1, ttl: 63}.with(esp(1, 1, 72))
-	second := header4{src: peer4, dst: host4, proto: 50, id: 2}.with(esp(1, 2, 72))
+	first := header4{src: peer4, dst: host4, proto: 50, id: 1}.with(espPacket(1, 1, 72))
+	forwarded := header4{src: peer4, dst: host4, proto: 50, id: 1, ttl: 63}.with(espPacket(1, 1, 72))
+	second := header4{src: peer4, dst: host4, proto: 50, id: 2}.with(espPacket(1, 2, 72))
 	type sight struct {
 		ip       []byte
 		outgoing bool
@@ -285,35 +289,35 @@ func TestTwins(t *testing.T) {
 	} {
 		o := NewObserver(testPeers)
 		for _, s := range tc.sights {
-			o.Packet(s.ip, LinkRaw, s.outgoing, len(s.ip), epoch.Add(s.after))
+			o.Packet(Frame{Data: s.ip, Link: LinkRaw, Outgoing: s.outgoing, WireLen: len(s.ip), Time: epoch.Add(s.after)})
 		}
 		if got := look(o).In.ESP.Packets; got != tc.want {
 			t.Errorf("%s: counted %d, want %d", name, got, tc.want)
 		}
 	}
 	o := NewObserver(testPeers)
-	o.Packet(cooked(first, sllOutgoing), LinkSLL, false, 116, epoch)
-	o.Packet(cooked2(first, 0), LinkSLL2, false, 120, epoch)
+	o.Packet(Frame{Data: cooked(first, sllOutgoing), Link: LinkSLL, WireLen: 116, Time: epoch})
+	o.Packet(Frame{Data: cooked2(first, 0), Link: LinkSLL2, WireLen: 120, Time: epoch})
 	if got := look(o).In.ESP.Packets; got != 1 {
 		t.Errorf("cooked capture of loopback: counted %d, want 1", got)
 	}
 }
 
 func TestSetPeers(t *testing.T) {
-	packet := ip4(peer4, host4, 50, esp(1, 1, 72))
+	packet := ip4(peer4, host4, 50, espPacket(1, 1, 72))
 	mapped := netip.AddrFrom16(peer4.As16()) // ::ffff:198.51.100.2
-	o := NewObserver([]Peer{{"a", []netip.Addr{mapped, peer4}}, {"b", []netip.Addr{other4}}})
-	show := func() { o.Packet(packet, LinkRaw, false, len(packet), epoch) }
+	o := NewObserver([]Peer{{Name: "a", Addrs: []netip.Addr{mapped, peer4}}, {Name: "b", Addrs: []netip.Addr{other4}}})
+	show := func() { o.Packet(Frame{Data: packet, Link: LinkRaw, WireLen: len(packet), Time: epoch}) }
 	show()
 
 	changed := o.SetPeers([]Peer{
-		{"a", []netip.Addr{peer4}}, {"b", []netip.Addr{peer4}}, {"c", []netip.Addr{peer4}}, {"d", nil},
+		{Name: "a", Addrs: []netip.Addr{peer4}}, {Name: "b", Addrs: []netip.Addr{peer4}}, {Name: "c", Addrs: []netip.Addr{peer4}}, {Name: "d", Addrs: nil},
 	})
 	if diff := cmp.Diff([]string{"b", "c", "d"}, changed); diff != "" {
 		t.Errorf("changed (-want +got):\n%s", diff)
 	}
 	show()
-	o.SetPeers([]Peer{{"a", []netip.Addr{other4}}, {"b", []netip.Addr{peer4}}})
+	o.SetPeers([]Peer{{Name: "a", Addrs: []netip.Addr{other4}}, {Name: "b", Addrs: []netip.Addr{peer4}}})
 	show()
 	want := map[string]uint64{"a": 2, "b": 2, "c": 0, "nobody": 0}
 	for name, n := range want {
@@ -328,8 +332,8 @@ func TestSetPeers(t *testing.T) {
 
 func TestLoopbackPeer(t *testing.T) {
 	o := NewObserver(testPeers)
-	packet := ip4(peer4, peer4, 50, esp(1, 1, 72))
-	o.Packet(packet, LinkRaw, false, len(packet), epoch)
+	packet := ip4(peer4, peer4, 50, espPacket(1, 1, 72))
+	o.Packet(Frame{Data: packet, Link: LinkRaw, WireLen: len(packet), Time: epoch})
 	if got := look(o); got.In.ESP.Packets != 1 || got.Out.ESP.Packets != 0 {
 		t.Errorf("a packet of the peer's to itself: %+v", got)
 	}
@@ -353,43 +357,21 @@ func TestExchangeNames(t *testing.T) {
 	}
 }
 
-func FuzzPacket(f *testing.F) {
-	for _, tc := range packetCases {
-		f.Add(eth(tc.ip), uint32(LinkEthernet))
-		f.Add(tc.ip, uint32(LinkRaw))
-		f.Add(cooked2(tc.ip, 4), uint32(LinkSLL2))
-	}
-	f.Fuzz(func(t *testing.T, frame []byte, link uint32) {
-		o := NewObserver(testPeers)
-		o.Packet(frame, LinkType(link), false, len(frame), epoch)
-		got := look(o)
-		if n := got.In.ESP.Bytes + got.Out.ESP.Bytes; n > uint64(2*len(frame)) {
-			t.Errorf("%d bytes of ESP in a frame of %d", n, len(frame))
-		}
-		// What counts must pass the kernel's filter.
-		if l := LinkType(link); !got.zero() && (l == LinkEthernet || l == LinkRaw) {
-			if !accepts(t, l, frame) {
-				t.Errorf("the filter holds back what counts: %+v", got)
-			}
-		}
-	})
-}
-
 func BenchmarkPacket(b *testing.B) {
 	for name, ip := range map[string][]byte{
-		"ESP":      ip4(peer4, host4, 50, esp(1, 1, 100)),
-		"ESP6":     ip6(peer6, host6, 50, esp(1, 1, 80)),
-		"ESPInUDP": ip4(peer4, host4, 17, udp(4500, 4500, esp(1, 1, 90))),
+		"ESP":      ip4(peer4, host4, 50, espPacket(1, 1, 100)),
+		"ESP6":     ip6(peer6, host6, 50, espPacket(1, 1, 80)),
+		"ESPInUDP": ip4(peer4, host4, 17, udp(4500, 4500, espPacket(1, 1, 90))),
 		"IKE":      ip4(peer4, host4, 17, udp(500, 500, ikeMsg(0x20, 37))),
-		"ICMP":     ip4(router4, host4, 1, icmp(3, 4, ip4(host4, peer4, 50, esp(1, 1, 0)))),
-		"Foreign":  ip4(other4, host4, 50, esp(1, 1, 100)),
+		"ICMP":     ip4(router4, host4, 1, icmp(3, 4, ip4(host4, peer4, 50, espPacket(1, 1, 0)))),
+		"Foreign":  ip4(other4, host4, 50, espPacket(1, 1, 100)),
 	} {
 		frame := eth(ip)
 		b.Run(name, func(b *testing.B) {
 			o := NewObserver(testPeers)
 			b.ReportAllocs()
 			for b.Loop() {
-				o.Packet(frame, LinkEthernet, false, len(frame), epoch)
+				o.Packet(Frame{Data: frame, Link: LinkEthernet, WireLen: len(frame), Time: epoch})
 			}
 		})
 	}
@@ -399,7 +381,7 @@ func TestPacketAllocations(t *testing.T) {
 	for _, tc := range packetCases {
 		frame := eth(tc.ip)
 		o := NewObserver(testPeers)
-		if n := testing.AllocsPerRun(100, func() { o.Packet(frame, LinkEthernet, false, len(frame), epoch) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { o.Packet(Frame{Data: frame, Link: LinkEthernet, WireLen: len(frame), Time: epoch}) }); n != 0 {
 			t.Errorf("%s: %v allocations", tc.name, n)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"vpnprobe/evidence"
 )
 
 // tcpdump records what the ring sees; the recording must count the same, and
@@ -23,7 +25,7 @@ func TestLiveAgainstTcpdump(t *testing.T) {
 	veth(t)
 	file := filepath.Join(t.TempDir(), "wan.pcap")
 	stop := tcpdump(t, file)
-	l := start(t, "wan", testPeers)
+	l := start(t, evidence.CaptureRing, "wan", testPeers)
 	send := sender(t, "isp")
 	for _, tags := range [][]uint16{nil, {etherVLAN}} {
 		for _, f := range caseFrames(tags...) {
@@ -42,7 +44,7 @@ func TestLiveAgainstTcpdump(t *testing.T) {
 		}
 		defer f.Close()
 		o := NewObserver(testPeers)
-		if err := ReadPcap(f, o); err != nil {
+		if err := ReadPcap(f, o.Packet); err != nil {
 			return false // a frame is being written
 		}
 		got = look(o)

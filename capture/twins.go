@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// twins recognizes the second sight of a packet that passes the interface
-// both ways: the loopback interface shows each packet as it leaves and as it
-// comes back, a one-armed router as it comes and as it goes on. Two packets
-// with the same flag are never twins, so duplicates of the network's making and
-// retransmissions still count.
+// twins recognizes a packet that is shown again. The loopback interface shows
+// each packet as it leaves and as it comes back, a one-armed router as it comes
+// and as it goes on, a bond once on itself and once on its member. A packet that
+// is shown again the same way, on the same interface in the same direction, is
+// no twin, so duplicates of the network's making and retransmissions still
+// count.
 //
 // It is a small cache: a twin that follows after many other packets counts
 // again.
@@ -17,26 +18,27 @@ type twins struct {
 	slots [512]sight
 }
 
-// sight is a packet that was seen one way so far.
+// sight is a packet, and which ways it was shown.
 type sight struct {
-	key      uint64
-	at       int64 // nanoseconds since 1970; 0 in an empty slot
-	outgoing bool
+	key  uint64
+	at   int64  // nanoseconds since 1970, of the first sight
+	ways uint64 // a bit for each; 0 in an empty slot
 }
 
 // twinWithin is how long a packet may take to come by again.
 const twinWithin = time.Second
 
-// twin reports whether p was just seen the other way.
-func (s *twins) twin(p *packet, outgoing bool, t time.Time) bool {
+// twin reports whether p was just shown another way.
+func (s *twins) twin(p *packet, way uint8, now int64) bool {
 	key := p.key()
 	slot := &s.slots[key%uint64(len(s.slots))]
-	now := t.UnixNano()
-	if slot.at != 0 && slot.key == key && slot.outgoing != outgoing && now-slot.at < int64(twinWithin) {
-		*slot = sight{} // a pair is complete: the next one may be alike
+	bit := uint64(1) << (way % 64)
+	age := now - slot.at // below 0 where two sources are not shown in order
+	if slot.key == key && slot.ways != 0 && slot.ways&bit == 0 && age < int64(twinWithin) && age > -int64(twinWithin) {
+		slot.ways |= bit
 		return true
 	}
-	*slot = sight{key: key, at: now, outgoing: outgoing}
+	*slot = sight{key: key, at: now, ways: bit}
 	return false
 }
 

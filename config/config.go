@@ -53,6 +53,8 @@ type Config struct {
 	PathMTUInterval time.Duration
 	// Thresholds are the limits from which the path itself is at fault.
 	Thresholds Thresholds
+	// Capture says how the underlay is listened to.
+	Capture Capture
 	// StateDirectory holds what must survive a restart. Absolute.
 	StateDirectory string
 	// WebConfigFile is an exporter-toolkit file with the TLS and basic
@@ -86,6 +88,17 @@ type Thresholds struct {
 	Loss float64
 	// RTT is the highest acceptable median round-trip time, 1 ms to 30 s.
 	RTT time.Duration
+}
+
+// Capture says how the underlay is listened to.
+type Capture struct {
+	// Mode is "auto", the best that works, or one of "bpf" (counting in the
+	// kernel), "ring" (packet sockets), "sa" (the counters of the kernel's SAs
+	// alone) and "off".
+	Mode string
+	// XDP is where counting in the kernel may use XDP: "auto", where it is
+	// needed and attaching cannot reset a link, "always" or "never".
+	XDP string
 }
 
 // Logging says what the agent logs about itself, and how.

@@ -42,6 +42,7 @@ func TestDefault(t *testing.T) {
 		InnerInterval:   5 * time.Second,
 		PathMTUInterval: 10 * time.Minute,
 		Thresholds:      Thresholds{Loss: 0.02, RTT: 250 * time.Millisecond},
+		Capture:         Capture{Mode: "auto", XDP: "auto"},
 		StateDirectory:  "/var/lib/vpnprobe",
 		Log:             Logging{Format: "text"},
 		Lang:            "en",
@@ -186,6 +187,7 @@ icmp: {interval: 1s, timeout: 2s, size: 56}
 inner_interval: 5s
 path_mtu_interval: 10m
 thresholds: {loss: 0.02, rtt: 250ms}
+capture: {mode: auto, xdp: auto}
 state_directory: /var/lib/vpnprobe
 log: {level: info, format: text}
 lang: en

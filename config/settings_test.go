@@ -24,6 +24,7 @@ func other(i int) map[string]string {
 		"path_mtu_interval": []string{"2m", "3m", "4m"}[i], "thresholds.loss": []string{"3%", "4%", "5%"}[i],
 		"thresholds.rtt": []string{"3ms", "4ms", "5ms"}[i], "state_directory": []string{"/a", "/b", "/c"}[i],
 		"web_config_file": []string{"/a", "/b", "/c"}[i], "log.level": []string{"debug", "warn", "error"}[i],
+		"capture.mode": []string{"bpf", "ring", "sa"}[i], "capture.xdp": []string{"always", "never", "always"}[i],
 		"log.format": []string{"json", "text", "json"}[i], "lang": []string{"zh", "en", "zh"}[i],
 	}
 }

@@ -19,6 +19,7 @@ type (
 		InnerInterval   string         `yaml:"inner_interval"`
 		PathMTUInterval string         `yaml:"path_mtu_interval"`
 		Thresholds      thresholdsYAML `yaml:"thresholds,flow"`
+		Capture         captureYAML    `yaml:"capture,flow"`
 		StateDirectory  string         `yaml:"state_directory"`
 		WebConfigFile   string         `yaml:"web_config_file,omitempty"`
 		Log             loggingYAML    `yaml:"log,flow"`
@@ -33,6 +34,10 @@ type (
 	thresholdsYAML struct {
 		Loss float64 `yaml:"loss"`
 		RTT  string  `yaml:"rtt"`
+	}
+	captureYAML struct {
+		Mode string `yaml:"mode"`
+		XDP  string `yaml:"xdp"`
 	}
 	loggingYAML struct {
 		Level  string `yaml:"level"`
@@ -92,6 +97,7 @@ func (c *Config) YAML() ([]byte, error) {
 		InnerInterval:   formatDuration(c.InnerInterval),
 		PathMTUInterval: formatDuration(c.PathMTUInterval),
 		Thresholds:      c.Thresholds.yaml(),
+		Capture:         captureYAML(c.Capture),
 		StateDirectory:  c.StateDirectory,
 		WebConfigFile:   c.WebConfigFile,
 		Log:             loggingYAML{strings.ToLower(c.Log.Level.String()), c.Log.Format},

@@ -18,6 +18,10 @@ const authFailed = "AUTHENTICATION_FAILED"
 
 // identityMismatch: the peer proved an identity that is not the declared one.
 func identityMismatch(f *facts) verdict {
+	if n, ok := f.authRefusedOnWire(); ok && n.InitiatorRefused == evidence.Yes {
+		return f.refused(Likely, answerText(n),
+			say("the responder took the initiator's proof of the key, and the initiator refused what the responder then proved: not the key, but an identity", "响应方接受了发起方的密钥证明，而发起方随后拒绝了响应方的证明：问题不在密钥，而在标识"))
+	}
 	a := &f.Auth
 	if a.RemoteIDOther != evidence.Yes {
 		return no
@@ -32,6 +36,14 @@ func identityMismatch(f *facts) verdict {
 // pskMismatch: the peer refuses our proof of the key, or its own proof does
 // not fit our key.
 func pskMismatch(f *facts) verdict {
+	if n, ok := f.authRefusedOnWire(); ok {
+		if n.InitiatorRefused == evidence.Yes {
+			return no // identity_mismatch
+		}
+		return f.refused(Likely, answerText(n),
+			say("the sizes and the order of the encrypted messages show that the authentication was refused", "加密报文的长度与顺序表明认证被拒绝"),
+			say("a wrong identity looks the same", "标识错误时表现相同"))
+	}
 	a := &f.Auth
 	if a.Stage != evidence.StageAuth || a.RemoteIDOther == evidence.Yes {
 		return no
@@ -58,6 +70,9 @@ func pskMismatch(f *facts) verdict {
 
 // childProposalMismatch: authenticated, and the ESP algorithms are refused.
 func childProposalMismatch(f *facts) verdict {
+	if n, ok := f.childRefusedOnWire(); ok {
+		return f.childRefused(n)
+	}
 	a := &f.Auth
 	seen := []Text{
 		say("the peer authenticates us and refuses the declared ESP proposals (%s) with %s", "对端认证通过，但以 %[2]s 拒绝所声明的 ESP 提议（%[1]s）", strings.Join(f.Declared.ESPProposals, ", "), a.Notify),
@@ -74,6 +89,14 @@ func childProposalMismatch(f *facts) verdict {
 		return f.refused(Likely, seen...)
 	}
 	return no
+}
+
+// childRefused is the verdict when packets alone tell that the ends agree on
+// IKE and not on the tunnel: its algorithms and its subnets are refused in
+// answers of the same size.
+func (f *facts) childRefused(n evidence.IKENegotiation) verdict {
+	return f.refused(Possible, answerText(n),
+		say("the authentication succeeded and the tunnel was refused: its ESP algorithms, its subnets or its mode; the IKE log of either end tells which", "认证成功但隧道被拒绝：原因可能是 ESP 算法、网段或模式；任一端的 IKE 日志可以区分"))
 }
 
 // pfsMismatch: the peer wants another key exchange for a new child SA than the
@@ -119,6 +142,9 @@ func encapModeMismatch(f *facts) verdict {
 // trafficSelectorMismatch: the peer refuses the declared subnets, or takes a
 // part of them only.
 func trafficSelectorMismatch(f *facts) verdict {
+	if n, ok := f.childRefusedOnWire(); ok {
+		return f.childRefused(n)
+	}
 	a := &f.Auth
 	var declared []string
 	for _, p := range f.Declared.LocalSubnets {

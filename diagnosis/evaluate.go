@@ -43,7 +43,7 @@ func assemble(s *evidence.Snapshot, f *facts, found []Finding, because []Text) *
 	slices.SortStableFunc(found, func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(rank(a.Severity), rank(b.Severity)),
-			cmp.Compare(ruleOf(a.Label).Precedence, ruleOf(b.Label).Precedence))
+			cmp.Compare(order(a.Label), order(b.Label)))
 	})
 	r := &Report{Peer: s.Peer, Gateway: s.Declared.Gateway, Time: s.Time, Duration: s.Window.Duration(), Snapshot: s}
 	if len(found) == 0 || found[0].Severity == Info {
@@ -72,6 +72,19 @@ func rank(s Severity) int {
 	return 0
 }
 
+// symptomOrder is behind every rule that tells why, but for the generic
+// tunnel_down, which tells less than any.
+const symptomOrder = 98
+
+// order is a rule's precedence among those that hold.
+func order(l Label) int {
+	r := ruleOf(l)
+	if r.Symptom {
+		return max(r.Precedence, symptomOrder)
+	}
+	return r.Precedence
+}
+
 func roleRank(r Role) int { return slices.Index([]Role{Cause, Contributing, Suppressed}, r) }
 
 // explainedBy returns every label that the given one explains, directly or
@@ -94,6 +107,9 @@ func explainedBy(l Label) map[Label]bool {
 // healthyOrUnknown is the verdict when no rule found a fault: ok only when
 // something was seen to work and nothing that was declared is undecided.
 func healthyOrUnknown(f *facts, because []Text) Finding {
+	if f.recorded() {
+		return f.recordedVerdict()
+	}
 	var works []Text
 	if _, r := port(f.ike500); r.Outcome == evidence.IKEAnswered {
 		works = append(works, say("IKE is answered on UDP 500 (%s)", "UDP 500 上的 IKE 有应答（%s）", r.Notify))
@@ -125,8 +141,7 @@ func healthyOrUnknown(f *facts, because []Text) Finding {
 			confidence = Likely
 			works = append(works, say("no tunnel was seen: there is no SA here, and no inner host is declared; key, identities, ESP and subnets are not checked", "未观测到隧道：本机没有 SA，也未声明内部主机；密钥、标识、ESP 与网段未经检查"))
 		}
-		return Finding{Label: OK, Severity: Info, Confidence: confidence, Role: Cause, Evidence: works,
-			Remedy: say("nothing to do", "无需处理")}
+		return healthyFinding(confidence, works)
 	}
 	if f.ResolveErr != "" && len(f.Addresses) == 0 {
 		return Finding{Label: Undecided, Severity: Info, Confidence: Possible, Role: Cause, Evidence: f.undecided()[:1],

@@ -419,7 +419,7 @@ func TestCaptureQuote(t *testing.T) {
 			}
 		}
 		s.Capture = evidence.Capture{
-			Mode: evidence.CaptureRing, Blind: evidence.No, Over: evidence.Seconds(12 * time.Second),
+			Mode: evidence.CaptureRing, Blind: evidence.No, Over: evidence.Seconds(12 * time.Second), Watched: evidence.Seconds(12 * time.Second),
 			In:  evidence.WireTraffic{ESP: evidence.Traffic{Packets: in}},
 			Out: evidence.WireTraffic{ESP: evidence.Traffic{Packets: 20}},
 		}

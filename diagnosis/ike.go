@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"math"
+	"net/netip"
 	"slices"
 
 	"vpnprobe/evidence"
@@ -10,6 +11,13 @@ import (
 // peerIKENotListening: the peer's own address says that the port is closed
 // (RFC 1122 3.2.2.1, RFC 4443 3.1 code 4). The other port must not answer.
 func peerIKENotListening(f *facts) verdict {
+	if f.recorded() {
+		e, ok := f.icmpAbout("udp500", evidence.PortUnreachable)
+		if !ok || !f.isGateway(e.Sender) || f.works() {
+			return no
+		}
+		return yes(Certain, icmpText(e))
+	}
 	o500, _ := port(f.ike500)
 	o4500, _ := port(f.ike4500)
 	if o500 != evidence.IKERefused || o4500 == evidence.IKEAnswered {
@@ -29,6 +37,13 @@ func peerIKENotListening(f *facts) verdict {
 // daemon's port 500 only, and our heartbeat comes from another), unless the
 // peer used to answer.
 func peerFirewallDropsIKE(f *facts) verdict {
+	if f.recorded() {
+		e, ok := f.icmpAbout("udp500", evidence.AdminProhibited)
+		if !ok || f.works() {
+			return no
+		}
+		return yes(Certain, icmpText(e))
+	}
 	o500, _ := port(f.ike500)
 	o4500, _ := port(f.ike4500)
 	seen := []Text{ikeText(f.ike500), ikeText(f.ike4500), pingText(f.gateway)}
@@ -74,6 +89,9 @@ func peerFirewallDropsIKE(f *facts) verdict {
 	}
 	return yes(Likely, seen...)
 }
+
+// isGateway reports whether an address is the peer's own.
+func (f *facts) isGateway(a netip.Addr) bool { return slices.Contains(f.Addresses, a.Unmap()) }
 
 // mayIgnoreHeartbeats reports whether the peer may be one that speaks IKEv1
 // only, in a mode that answers no heartbeat: then only the probe ladder's

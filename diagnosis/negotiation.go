@@ -18,7 +18,7 @@ const maxLadderAge = 15 * time.Minute
 // anybody else the peer rightly says that it has no configuration.
 func (f *facts) engaged() bool {
 	return f.Host.Tunnel.Policy == evidence.Yes || f.Host.Daemon == evidence.Yes ||
-		f.Declared.IKEVersion != 0 || len(f.Declared.IKEProposals) > 0
+		f.Declared.IKEVersion != 0 || len(f.Declared.IKEProposals) > 0 || f.Capture.Talk.Newest.Known()
 }
 
 // refused is the verdict of a rule about a negotiation that the peer refuses.

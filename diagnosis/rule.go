@@ -19,6 +19,9 @@ type Rule struct {
 	Precedence int
 	// Needs are the observations without which the rule says nothing.
 	Needs []Need
+	// Symptom says that the rule tells what happens and not why: it is a cause
+	// only where no rule does that tells why.
+	Symptom bool
 	// Explains are the labels that are only symptoms when this rule holds.
 	Explains []Label
 	Summary  Text // one sentence: what is wrong
@@ -38,7 +41,9 @@ const (
 	NeedInner Need = "inner" // an inner address is declared and was probed
 
 	NeedLadder Need = "ladder"         // the probe ladder was run lately
-	NeedAuth   Need = "authentication" // an authenticated negotiation was made lately
+	NeedAuth   Need = "authentication" // an authenticated negotiation was made lately, or seen
+
+	NeedCapture Need = "capture" // packets were seen on the wire
 )
 
 // has reports whether the observation is there.
@@ -49,22 +54,26 @@ func (n Need) has(f *facts) bool {
 	case NeedEcho:
 		return f.gateway.Sent > 0
 	case NeedIKE:
-		return len(f.ike500.Results) > 0
+		return len(f.ike500.Results) > 0 || f.recorded()
 	case NeedSAs:
-		return f.Host.Tunnel.Readable == evidence.Yes
+		return f.Host.Tunnel.Readable == evidence.Yes || f.recorded()
 	case NeedInner:
 		return len(f.inner) > 0 || len(f.TCP) > 0
 	case NeedLadder:
 		return f.Ladder.Time.Known()
 	case NeedAuth:
-		return f.Auth.Time.Known()
+		return f.Auth.Time.Known() || f.Capture.Talk.Newest.Known()
+	case NeedCapture:
+		return f.Capture.Seen()
 	}
 	return false
 }
 
 // optional reports whether it is no wonder that the observation is missing:
 // it was not declared, or is made only when something is wrong or asked for.
-func (n Need) optional() bool { return n == NeedInner || n == NeedLadder || n == NeedAuth }
+func (n Need) optional() bool {
+	return n == NeedInner || n == NeedLadder || n == NeedAuth || n == NeedCapture
+}
 
 // missing returns the first observation that the rule lacks.
 func (r *Rule) missing(f *facts) (Need, bool) {

@@ -2,13 +2,91 @@ package diagnosis
 
 import "vpnprobe/evidence"
 
-// espBlocked: the SAs are up, we encrypt and send, and the kernel has
+// espBlocked: IKE passes between the ends and ESP does not, in one direction at
+// least.
+func espBlocked(f *facts) verdict {
+	if e, ok := f.icmpAbout("esp udp4500", evidence.AdminProhibited, evidence.ProtUnreachable); ok && !f.works() && (e.About == "esp" || f.ikeAnswers() == evidence.Yes) {
+		return yes(Certain, outward, icmpText(e))
+	}
+	if _, ok := f.reverse(); ok {
+		return no // asymmetric_tunnels
+	}
+	if f.recorded() {
+		return espOneWay(f)
+	}
+	if v := espKeptIn(f); v.holds {
+		return v
+	}
+	return espKeptOut(f)
+}
+
+// The directions of blocked ESP.
+var (
+	outward = say("direction: from this host to the peer", "方向：本机到对端")
+	inward  = say("direction: from the peer to this host", "方向：对端到本机")
+)
+
+// espKeptIn: the kernel encrypts and counts, and nothing of it leaves by the
+// interfaces that lead to the peer. A network card that encrypts by itself looks
+// the same, but for the inner hosts, which answer.
+func espKeptIn(f *facts) verdict {
+	t, c := f.Host.Tunnel, f.Capture
+	refused := f.innerRefusedHere()
+	if f.saUp() != evidence.Yes || t.Out.Packets < 2*minOutPackets || espPackets(c.Out) > 0 || !c.Whole() || c.Over < t.Over/2 ||
+		f.innerAnswers() != evidence.No && refused == 0 {
+		return no
+	}
+	seen := []Text{outward,
+		say("the SAs carried %d packets out, and none left on %s: this host's own firewall drops them, or they go another way", "SA 发出 %d 个包，但没有一个从 %s 离开：被本机防火墙丢弃，或走了其他路径", t.Out.Packets, f.Host.Underlay.Name)}
+	if refused > 0 {
+		return yes(Certain, append(seen, say("this host's firewall refused %d pings to inner hosts", "本机防火墙拒绝了 %d 个发往内部主机的 ping", refused))...)
+	}
+	return yes(Likely, append(seen, ikeText(f.ike500), ikeText(f.ike4500))...)
+}
+
+// innerRefusedHere returns how many of the last pings to inner hosts this
+// host's own firewall refused.
+func (f *facts) innerRefusedHere() int {
+	n := 0
+	for _, e := range f.inner {
+		if e.TrailingUnsent > 0 {
+			n += e.SendErrors[evidence.LocalFirewall]
+		}
+	}
+	return n
+}
+
+// minOneWay is the number of encrypted packets in one direction, and none in
+// the other, that a recorded capture must show.
+const minOneWay = 10
+
+// espOneWay: a recorded capture shows ESP in one direction only.
+func espOneWay(f *facts) verdict {
+	c := f.Capture
+	in, out := espPackets(c.In), espPackets(c.Out)
+	if c.Dropped > 0 || c.Blind == evidence.Yes {
+		return no
+	}
+	switch {
+	case out >= minOneWay && in == 0:
+		return yes(Possible, inward,
+			say("on the wire: %d ESP packets out, 0 in", "线路上：发出 %d 个 ESP 报文，收到 0 个", out),
+			say("a tunnel that only sends looks the same, and so does a host whose ESP offload hides what comes in: `ip -s xfrm state` on it tells", "只发送的隧道、以及因 ESP 卸载而看不到入向报文的主机表现相同：在该主机上用 `ip -s xfrm state` 可以区分"))
+	case in >= minOneWay && out == 0:
+		return yes(Possible, outward,
+			say("on the wire: 0 ESP packets out, %d in", "线路上：发出 0 个 ESP 报文，收到 %d 个", in),
+			say("a tunnel that only receives looks the same, and so does a host that has no route or policy for the answers", "只接收的隧道、以及缺少回程路由或策略的主机表现相同"))
+	}
+	return no
+}
+
+// espKeptOut: the SAs are up, we encrypt and send, and the kernel has
 // accepted no packet from the peer in the same time, though inner probes and
 // probes that expire at the remote gateway asked for one.
 //
 // A packet that a capture saw come in is not blocked, whatever the kernel
 // then did with it.
-func espBlocked(f *facts) verdict {
+func espKeptOut(f *facts) verdict {
 	if f.saUp() != evidence.Yes || f.tunnelReceives() != evidence.No || f.innerAnswers() == evidence.Yes ||
 		!f.ikeAnsweredSince() || f.captured() {
 		return no
@@ -18,6 +96,7 @@ func espBlocked(f *facts) verdict {
 	}
 	t := f.Host.Tunnel
 	seen := []Text{
+		inward,
 		f.oneWayText(),
 		say("%d probes that expire at the remote gateway brought nothing back through the tunnel", "%d 个在对端网关处过期的探测未从隧道返回任何报文", f.Hop.Sent),
 		ikeText(f.ike500), ikeText(f.ike4500),

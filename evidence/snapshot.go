@@ -24,6 +24,8 @@ type Snapshot struct {
 	Hop     InnerHop     `json:"inner_hop"`
 	MTUs    []PathMTU    `json:"path_mtu"`
 	Capture Capture      `json:"capture"`
+	// Siblings are the other peers that lead to the same remote subnets.
+	Siblings []Sibling `json:"siblings"`
 
 	Ladder Ladder  `json:"ike_ladder"`
 	Auth   IKEAuth `json:"ike_authentication"`
@@ -49,6 +51,14 @@ type Declared struct {
 	// and the median round-trip time are faults.
 	MaxLoss float64 `json:"max_loss_ratio"`
 	MaxRTT  Seconds `json:"max_rtt_seconds"`
+}
+
+// Sibling is another tunnel to the same site, with what it carried over the
+// same window.
+type Sibling struct {
+	Peer string  `json:"peer"`
+	In   Traffic `json:"in"`
+	Out  Traffic `json:"out"`
 }
 
 // InnerHop is what a probe with a time to live of one or a few hops, sent

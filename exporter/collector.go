@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vpnprobe/diagnosis"
-	"vpnprobe/evidence"
 )
 
 // reportCollector reads metrics off the latest reports. It is collected only
@@ -27,13 +26,11 @@ var (
 		"peer", "path", "role")
 	descMTUTime = desc("path_mtu_last_success_timestamp_seconds", "When path_mtu_bytes was last proven by a reply, in Unix time.",
 		"peer", "path", "role")
-	descMode  = desc("capture_mode", "Where the capture's counts come from: 1 for the mode in use, 0 for the others.", "peer", "mode")
-	descBlind = desc("capture_blind", "Whether inbound ESP may bypass the capture, which then proves no absence. No series while that is not known.", "peer")
 )
 
 // Describe implements [prometheus.Collector].
 func (*reportCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range slices.Concat(ladderDescs, []*prometheus.Desc{descDiagnosis, descChanged, descReport, descMTU, descMTUTime, descMode, descBlind}) {
+	for _, d := range slices.Concat(ladderDescs, wireDescs, []*prometheus.Desc{descDiagnosis, descChanged, descReport, descMTU, descMTUTime}) {
 		ch <- d
 	}
 }
@@ -52,12 +49,11 @@ func (p *peer) collect(gauge func(d *prometheus.Desc, value float64, labels ...s
 		gauge(descDiagnosis, 1, clean(string(f.Label)), clean(string(f.Severity)), clean(string(f.Role)))
 	}
 	gauge(descChanged, unixSeconds(p.changed))
-	var capture evidence.Capture
 	var reported float64
 	if p.report != nil {
 		reported = unixSeconds(p.report.Time)
 		if s := p.report.Snapshot; s != nil {
-			capture = s.Capture
+			collectWire(s.Capture, gauge)
 			collectLadder(&s.Ladder, gauge)
 		}
 	}
@@ -65,16 +61,6 @@ func (p *peer) collect(gauge func(d *prometheus.Desc, value float64, labels ...s
 	for role, mtu := range p.mtus {
 		gauge(descMTU, float64(mtu.bytes), pathOf(role), string(role))
 		gauge(descMTUTime, unixSeconds(mtu.at), pathOf(role), string(role))
-	}
-	inUse := string(capture.Mode)
-	if inUse == "" {
-		inUse = string(evidence.CaptureOff)
-	}
-	for _, mode := range captureModes {
-		gauge(descMode, boolValue(mode == inUse), mode)
-	}
-	if capture.Blind.Known() {
-		gauge(descBlind, boolValue(capture.Blind == evidence.Yes))
 	}
 }
 

@@ -371,16 +371,20 @@ func TestLadderVerdicts(t *testing.T) {
 }
 
 // TestSampleBudget holds the text form to 60 samples per peer and role, per
-// IKE port, for the probe ladder, and for what belongs to the peer as a whole.
+// IKE port, per direction on the wire, for the probe ladder, for the capture,
+// and for what belongs to the peer as a whole.
 func TestSampleBudget(t *testing.T) {
 	const budget = 60
 	count := map[string]int{}
 	for name := range values(t, everything(t)) {
 		group := "the peer"
-		if strings.HasPrefix(name, "vpnprobe_ike_") {
+		switch {
+		case strings.HasPrefix(name, "vpnprobe_ike_"):
 			group = "the ladder"
+		case strings.HasPrefix(name, "vpnprobe_capture_"):
+			group = "the capture"
 		}
-		for _, label := range []string{`role="gateway"`, `role="reference"`, `role="inner"`, `port="500"`, `port="4500"`} {
+		for _, label := range []string{`role="gateway"`, `role="reference"`, `role="inner"`, `port="500"`, `port="4500"`, `direction="receive"`, `direction="transmit"`} {
 			if strings.Contains(name, label) {
 				group = label
 			}
@@ -389,8 +393,8 @@ func TestSampleBudget(t *testing.T) {
 			count[group]++
 		}
 	}
-	if len(count) != 7 {
-		t.Errorf("%d groups, want 7: %v", len(count), count)
+	if len(count) != 10 {
+		t.Errorf("%d groups, want 10: %v", len(count), count)
 	}
 	for group, n := range count {
 		if n > budget {

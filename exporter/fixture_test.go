@@ -56,7 +56,7 @@ func report(peer string, at time.Time, findings ...diagnosis.Finding) *diagnosis
 				{Role: evidence.Inner, Target: netip.MustParseAddr("10.2.0.11"), Time: evidence.Some(at), MTU: evidence.Some(1346)},
 				{Role: evidence.Reference},
 			},
-			Capture: evidence.Capture{Mode: evidence.CaptureRing, Blind: evidence.No},
+			Capture: capture(),
 			Ladder:  ladder(at),
 		},
 	}
@@ -86,6 +86,33 @@ func ladder(at time.Time) evidence.Ladder {
 		Features: evidence.IKEFeatures{Implementation: "strongSwan", NATHere: evidence.Yes, NATThere: evidence.No},
 		Large:    []evidence.LargeIKE{{Port: 4500, SmallSent: 3, SmallAnswered: 3, LargeSent: 3, LargeAnswered: 1}},
 		TCP:      evidence.IKEOverTCP{Connected: evidence.No},
+	}
+}
+
+// capture is a window in which something of everything passed.
+func capture() evidence.Capture {
+	rtt := func(ms int) evidence.Seconds { return evidence.Seconds(time.Duration(ms) * time.Millisecond) }
+	return evidence.Capture{
+		Mode: evidence.CaptureRing, Why: evidence.CaptureNoPermission, Blind: evidence.No, Over: rtt(10000), Watched: rtt(10000),
+		In: evidence.WireTraffic{
+			ESP: evidence.Traffic{Packets: 300, Bytes: 30000}, IKE: map[string]uint64{"IKE_SA_INIT": 1, "INFORMATIONAL": 2},
+			Sequence:  evidence.Sequence{Expected: 310, Lost: 11, Duplicates: 1, Reordered: 4, Depth: 12, Discontinuities: 1},
+			Fragments: evidence.Fragments{IKE: evidence.FragmentCount{First: 2, Middle: 1, Last: 1}},
+		},
+		Out: evidence.WireTraffic{
+			ESPInUDP: evidence.Traffic{Packets: 4, Bytes: 400}, AH: evidence.Traffic{Packets: 1, Bytes: 99}, NATKeepalives: 5,
+			Sequence:  evidence.Sequence{Expected: 6, Lost: 1},
+			Fragments: evidence.Fragments{ESP: evidence.FragmentCount{First: 2, Last: 2}, ESPInUDP: evidence.FragmentCount{First: 1, Last: 1}},
+		},
+		Forgotten:  3,
+		ICMPErrors: map[evidence.ICMPReason]uint64{evidence.FragNeeded: 2},
+		Leaks:      []evidence.Leak{{Kind: evidence.LeakRewritten, Packets: 5}, {Kind: "never heard of", Packets: 1}},
+		Talk: evidence.IKETalk{
+			In:     evidence.IKEDirection{Requests: 3, Answered: 2, Unanswered: 1, Retransmissions: 2, DPD: evidence.IKEDPD{Requests: 2, Answered: 1, Missed: 1, Trailing: 1, RTTs: []evidence.Seconds{rtt(1)}}},
+			Out:    evidence.IKEDirection{Requests: 5, Answered: 5, DPD: evidence.IKEDPD{Requests: 2, Answered: 2, RTTs: []evidence.Seconds{rtt(11), rtt(13)}}},
+			Rekeys: 2, RekeysFailed: 1, Attempts: 2,
+			Newest: evidence.Some(evidence.IKENegotiation{Version: 2, Ours: true, Reached: evidence.ReachedRejected, Encrypted: true, AnswerBytes: 80, Repeated: 2}),
+		},
 	}
 }
 
@@ -129,12 +156,10 @@ func everything(t *testing.T) *Exporter {
 	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.No, Refused: true, RTT: rtt})
 	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.No})
 	e.ObserveTCP("cloud", evidence.TCPResult{}) // could not try
-	e.AddCapture("cloud", evidence.Capture{
-		Dropped:    7,
-		In:         evidence.WireTraffic{ESP: evidence.Traffic{Packets: 3, Bytes: 300}, IKE: map[string]uint64{"IKE_SA_INIT": 1, "INFORMATIONAL": 2}},
-		Out:        evidence.WireTraffic{ESPInUDP: evidence.Traffic{Packets: 4, Bytes: 400}, AH: evidence.Traffic{Packets: 1, Bytes: 99}, NATKeepalives: 5, Fragments: 6},
-		ICMPErrors: map[evidence.ICMPReason]uint64{evidence.FragNeeded: 2},
-	})
+	e.AddCapture("cloud", capture())
+	missed := capture() // a window that tells no loss
+	missed.Dropped = 7
+	e.AddCapture("cloud", missed)
 	e.AddTunnel("cloud", evidence.Traffic{Packets: 8, Bytes: 800}, evidence.Traffic{Packets: 9, Bytes: 900})
 	e.Publish(report("cloud", start, finding("peer_firewall_drops_ike", diagnosis.Critical, diagnosis.Cause),
 		finding("underlay_loss", diagnosis.Warning, diagnosis.Contributing), finding("inner_unreachable", diagnosis.Critical, diagnosis.Suppressed)))

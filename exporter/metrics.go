@@ -23,7 +23,6 @@ var (
 		"invalid_major_version", "no_proposal_chosen", "invalid_ke_payload", "cookie",
 		"invalid_syntax", "no_notify", "other_notify",
 	}
-	captureModes = []string{"ring", "file", "off"}
 )
 
 // Bucket bounds: at most 12 per histogram, because text has no cheaper form of
@@ -63,8 +62,7 @@ type metrics struct {
 
 	// by peer
 	receive, transmit   wireVecs
-	captureDropped      *prometheus.CounterVec
-	captureICMPErrors   *prometheus.CounterVec // and reason
+	capture             captureVecs
 	tunnelIn, tunnelOut trafficVecs
 }
 
@@ -88,10 +86,7 @@ func newMetrics(version string) *metrics {
 	m.addIKE()
 	m.addLadder()
 	m.addTCP()
-	m.receive = m.wire("receive", "from the peer")
-	m.transmit = m.wire("transmit", "to the peer")
-	m.captureDropped = m.counter("capture_dropped_packets_total", "Packets that the kernel dropped because the capture was too slow; while it grows, the capture proves no absence.", "peer")
-	m.captureICMPErrors = m.counter("capture_icmp_errors_total", "ICMP errors on the wire about packets between this host and the peer, by meaning.", "peer", "reason")
+	m.addCapture()
 	m.tunnelIn = m.traffic("tunnel_receive", "decrypted by the security associations from the peer, as the kernel counts them")
 	m.tunnelOut = m.traffic("tunnel_transmit", "encrypted by the security associations to the peer, as the kernel counts them")
 	return m

@@ -70,6 +70,7 @@ type peerView struct {
 	Findings                                       []findingView
 	Folded                                         string // labels of what the cause explains
 	IKE                                            string // what the peer makes of a negotiation
+	Wire                                           string // what passed on the underlay
 	Link, JSON                                     string
 	rank                                           int
 }
@@ -173,6 +174,7 @@ func viewPeer(s summary, lang string, w words, now time.Time) peerView {
 	}
 	if snapshot := s.report.Snapshot; snapshot != nil {
 		p.IKE = strings.Join(w.negotiation(snapshot, now), " · ")
+		p.Wire = strings.Join(w.wire(snapshot.Capture), " · ")
 	}
 	p.Paths = []pathView{w.path(w.Underlay, s.Underlay), w.path(w.Inner, s.Inner)}
 	var folded []string

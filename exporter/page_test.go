@@ -22,6 +22,7 @@ func fleet(t *testing.T) *Exporter {
 	healthy.Snapshot.Echoes[0].Replies, healthy.Snapshot.Echoes[0].Lost = 10, 0
 	healthy.Snapshot.Echoes[1].Replies, healthy.Snapshot.Echoes[1].Lost = 10, 0
 	healthy.Snapshot.Echoes[1].RTT = evidence.Some(evidence.RTT{Median: evidence.Seconds(1234 * time.Millisecond)})
+	healthy.Snapshot.Capture = quiet()
 	e.Publish(healthy)
 	down := finding("peer_firewall_drops_ike", diagnosis.Critical, diagnosis.Cause)
 	down.Evidence = []diagnosis.Text{
@@ -35,12 +36,23 @@ func fleet(t *testing.T) *Exporter {
 		finding("natt_blocked", diagnosis.Critical, diagnosis.Suppressed), finding("inner_unreachable", diagnosis.Critical, diagnosis.Suppressed))
 	cloud.Summary = both("The gateway answers ping, but a filter in front of it discards IKE, so no tunnel can be set up.", "网关可以 ping 通，但其前方的过滤设备丢弃了 IKE 报文，因此隧道无法建立。")
 	e.Publish(cloud)
-	e.Publish(report("datacentre", start.Add(-3*time.Second), ok))
+	datacentre := report("datacentre", start.Add(-3*time.Second), ok)
+	datacentre.Snapshot.Capture = quiet()
+	e.Publish(datacentre)
 	e.Publish(report("factory", start.Add(-26*time.Hour), finding("underlay_loss", diagnosis.Warning, diagnosis.Cause)))
 	e.Publish(report("factory", start.Add(-7*time.Second), finding("underlay_loss", diagnosis.Warning, diagnosis.Cause)))
 	e.Publish(report("office", start.Add(-5*time.Second), finding(diagnosis.Undecided, diagnosis.Info, diagnosis.Cause)))
 	e.Publish(report("stale", start.Add(-time.Hour), ok))
 	return e
+}
+
+// quiet is a window in which all was well.
+func quiet() evidence.Capture {
+	c := capture()
+	c.Mode, c.Why, c.Leaks, c.Talk = evidence.CaptureBPF, evidence.CaptureBest, nil, evidence.IKETalk{}
+	c.In.Fragments, c.Out.Fragments = evidence.Fragments{}, evidence.Fragments{}
+	c.In.Sequence.Lost, c.Out.Sequence.Lost = 0, 0
+	return c
 }
 
 // TestPageForPeople serves the page on PAGE_LISTEN for a minute, for someone
@@ -80,6 +92,7 @@ func TestPageOrderAndDetails(t *testing.T) {
 		"1 CRITICAL, 1 WARNING, 3 UNKNOWN, 2 OK", "STALE", "CRITICAL · peer_firewall_drops_ike", "1 d 2 h", "10 % loss", "12 ms", "MTU 1400", "no reply",
 		"Then run the probe again.", "Explained by the above: natt_blocked, inner_unreachable", `<p class="stale">reported 1 h ago</p>`, `http-equiv="refresh"`, "1.23 s",
 		"IKEv2 refuses the declared proposal, accepts another · IKEv1 main mode refuses every common algorithm from our address · group: modp1024 → modp2048 · asks for a cookie · strongSwan · NAT on our side · asked 38 s ago",
+		"On the wire: packet ring · ESP in 300 packets, 3.55 % lost · ESP out 5 packets, 16.7 % lost on this host · 6 packets in clear · 10 fragments · the last 1 DPD not answered by this side · 1 rekeys failed · IKEv2: the authentication is refused",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
@@ -94,7 +107,7 @@ func TestPageQueries(t *testing.T) {
 		t.Errorf("one peer, paused:\n%s", one)
 	}
 	zh := page(t, e, "?lang=zh").Body.String()
-	for _, want := range []string{`<html lang="zh">`, "网关可以 ping 通", "严重", "然后重新探测。", "丢包 10 %", "IKEv2 拒绝所声明的提议，接受其他提议 · "} {
+	for _, want := range []string{`<html lang="zh">`, "网关可以 ping 通", "严重", "然后重新探测。", "丢包 10 %", "IKEv2 拒绝所声明的提议，接受其他提议 · ", "线路： 报文环 · ESP 入 300 包，丢包 3.55 % · "} {
 		if !strings.Contains(zh, want) {
 			t.Errorf("the Chinese page lacks %q", want)
 		}

@@ -15,6 +15,7 @@ type words struct {
 
 	All, Pause, Resume, Other, Since, Link, Report string
 	Underlay, Inner, Folded, None, Waiting, Stale  string
+	Wire                                           string
 	Age                                            string // has one %s: a duration
 }
 
@@ -23,14 +24,14 @@ func wordsIn(lang string) words {
 		return words{
 			zh: true, otherLang: "en",
 			All: "全部对端", Pause: "暂停刷新", Resume: "恢复刷新", Other: "English", Since: "自", Link: "只看此对端", Report: "完整报告 (JSON)",
-			Underlay: "公网路径", Inner: "隧道内", Folded: "由上述原因解释：", None: "没有这样的对端。", Waiting: "尚无报告，首次探测正在进行。", Stale: "已过期",
+			Underlay: "公网路径", Inner: "隧道内", Folded: "由上述原因解释：", Wire: "线路：", None: "没有这样的对端。", Waiting: "尚无报告，首次探测正在进行。", Stale: "已过期",
 			Age: "%s前的报告",
 		}
 	}
 	return words{
 		otherLang: "zh",
 		All:       "all peers", Pause: "pause refresh", Resume: "resume refresh", Other: "中文", Since: "since", Link: "only this peer", Report: "whole report (JSON)",
-		Underlay: "underlay", Inner: "tunnel", Folded: "Explained by the above:", None: "There is no such peer.", Waiting: "No report yet: the first probes are under way.", Stale: "STALE",
+		Underlay: "underlay", Inner: "tunnel", Folded: "Explained by the above:", Wire: "On the wire:", None: "There is no such peer.", Waiting: "No report yet: the first probes are under way.", Stale: "STALE",
 		Age: "reported %s ago",
 	}
 }

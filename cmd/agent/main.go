@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), probeCommand(), checkCommand(), demoCommand(), explainCommand(), &cobra.Command{
+	root.AddCommand(runCommand(), probeCommand(), analyzeCommand(), recordCommand(), checkCommand(), demoCommand(), explainCommand(), &cobra.Command{
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(c.OutOrStdout(), "vpnprobe", version.String())

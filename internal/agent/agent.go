@@ -95,17 +95,19 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // peerKey is everything that a peer's tasks depend on.
 type peerKey struct {
-	Peer config.Peer
-	Refs []netip.Addr
-	Pace pace
+	Peer     config.Peer
+	Siblings []config.Peer
+	Refs     []netip.Addr
+	Pace     pace
 }
 
 // reconcile starts and stops peers until those that run are those wanted.
 func (a *Agent) reconcile(ctx context.Context, wg *sync.WaitGroup, peers map[string]*running) {
 	cfg := a.wanted()
+	a.env.captures.configure(cfg.Capture)
 	want := map[string]peerKey{}
 	for _, p := range cfg.Peers {
-		want[p.Name] = peerKey{p, cfg.References, daemonPace(cfg, p)}
+		want[p.Name] = peerKey{p, siblings(p, cfg.Peers), cfg.References, daemonPace(cfg, p)}
 	}
 	for name, r := range peers {
 		if k, ok := want[name]; !ok || !reflect.DeepEqual(r.key, k) {
@@ -118,7 +120,7 @@ func (a *Agent) reconcile(ctx context.Context, wg *sync.WaitGroup, peers map[str
 			continue
 		}
 		sub, cancel := context.WithCancel(ctx)
-		p := newPeer(a.env, k.Peer, k.Refs, k.Pace)
+		p := newPeer(a.env, k.Peer, k.Siblings, k.Refs, k.Pace)
 		peers[name] = &running{key: k, peer: p, cancel: cancel}
 		wg.Go(func() { p.run(sub) })
 	}
@@ -179,7 +181,8 @@ func (a *audience) get() []*peer {
 // key it first negotiates with the peer for real, which takes longer.
 func Probe(ctx context.Context, cfg *config.Config, p config.Peer, d time.Duration, psk []byte, env Env, sub Subscriber) *diagnosis.Report {
 	shared := share(env, sub)
-	one := newPeer(shared, p, cfg.References, oncePace(d))
+	shared.captures.configure(cfg.Capture)
+	one := newPeer(shared, p, siblings(p, cfg.Peers), cfg.References, oncePace(d))
 	if len(psk) > 0 {
 		one.authenticateFirst(ctx, psk)
 	}

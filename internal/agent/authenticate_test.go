@@ -71,7 +71,7 @@ func TestAuthenticateOrder(t *testing.T) {
 			cfg := config.Default().NewPeer("cloud", target.String())
 			cfg.IKE.Proposals = []config.Proposal{{Encryption: []string{"aes256"}, Integrity: []string{"sha256"}, Groups: []string{"curve25519"}}}
 			cfg.ESP.Proposals = cfg.IKE.Proposals
-			p := newPeer(env, cfg, nil, oncePace(0))
+			p := newPeer(env, cfg, nil, nil, oncePace(0))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			got := p.authenticate(ctx, []netip.Addr{target}, []byte("secret"))
@@ -96,7 +96,7 @@ func TestAuthenticationReused(t *testing.T) {
 	cfg := config.Default().NewPeer("cloud", thePeer.String())
 	cfg.Source = thisHost
 	env := &Env{Log: slog.New(slog.DiscardHandler), Budget: b}
-	p := newPeer(env, cfg, nil, oncePace(0))
+	p := newPeer(env, cfg, nil, nil, oncePace(0))
 	if earlier, ok := p.reserveAuth(thePeer); !ok {
 		t.Fatalf("the first attempt is not admitted: %+v", earlier)
 	}
@@ -106,7 +106,7 @@ func TestAuthenticationReused(t *testing.T) {
 		t.Errorf("got %+v, %v within ten minutes", earlier, ok)
 	}
 	cfg.IKE.LocalID = "another"
-	if earlier, ok := newPeer(env, cfg, nil, oncePace(0)).reserveAuth(thePeer); ok || earlier.Reused || !strings.Contains(earlier.Skipped, "10m") {
+	if earlier, ok := newPeer(env, cfg, nil, nil, oncePace(0)).reserveAuth(thePeer); ok || earlier.Reused || !strings.Contains(earlier.Skipped, "10m") {
 		t.Errorf("got %+v, %v for another identity", earlier, ok)
 	}
 }
@@ -121,7 +121,7 @@ func TestAwaitSlot(t *testing.T) {
 		cfg := config.Default().NewPeer("cloud", thePeer.String())
 		cfg.Source = thisHost
 		began := time.Now()
-		slot, why := newPeer(g.env, cfg, nil, oncePace(0)).awaitSlot(t.Context(), thePeer)
+		slot, why := newPeer(g.env, cfg, nil, nil, oncePace(0)).awaitSlot(t.Context(), thePeer)
 		if slot == nil {
 			t.Fatal(why)
 		}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"vpnprobe/capture"
 	"vpnprobe/config"
 	"vpnprobe/diagnosis"
 	"vpnprobe/evidence"
@@ -49,16 +50,17 @@ func (e *Env) daemons(ctx context.Context) ([]daemon.Daemon, error) {
 
 // peer runs every task of one configured peer.
 type peer struct {
-	env   *Env
-	cfg   config.Peer
-	pace  pace
-	state *state
-	log   *slog.Logger
+	env      *Env
+	cfg      config.Peer
+	siblings []config.Peer // other tunnels to the same site
+	pace     pace
+	state    *state
+	log      *slog.Logger
 }
 
-func newPeer(env *Env, cfg config.Peer, refs []netip.Addr, p pace) *peer {
+func newPeer(env *Env, cfg config.Peer, siblings []config.Peer, refs []netip.Addr, p pace) *peer {
 	return &peer{
-		env: env, cfg: cfg, pace: p, log: env.Log.With("peer", cfg.Name),
+		env: env, cfg: cfg, siblings: siblings, pace: p, log: env.Log.With("peer", cfg.Name),
 		state: newState(cfg.Name, declared(cfg, refs), p),
 	}
 }
@@ -89,6 +91,9 @@ func (p *peer) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	p.inner(ctx, &wg)
+	if len(p.siblings) > 0 {
+		wg.Go(func() { p.supervise(ctx, "siblings", p.watchSiblings) })
+	}
 	addr := make(chan netip.Addr)
 	wg.Go(func() { p.supervise(ctx, "resolve", func(ctx context.Context) error { return p.resolve(ctx, addr) }) })
 	cancel := func() {}
@@ -426,7 +431,9 @@ func (s *state) holdsSA() bool {
 
 // watchHost reads the host's side of the way to the gateway.
 func (p *peer) watchHost(ctx context.Context, a netip.Addr) error {
-	use := p.env.captures.join(p.cfg.Name, []netip.Addr{a}, p.pace.tunnelWin)
+	use := p.env.captures.join(capture.Peer{
+		Name: p.cfg.Name, Addrs: []netip.Addr{a}, Local: p.cfg.LocalSubnets, Remote: p.cfg.RemoteSubnets,
+	}, p.pace.tunnelWin)
 	defer use.leave()
 	for {
 		h := p.readHost(a)
@@ -436,7 +443,10 @@ func (p *peer) watchHost(ctx context.Context, a netip.Addr) error {
 		if iface == "" {
 			iface = h.Route.Interface
 		}
-		window, delta := use.read(iface, h.Tunnel)
+		window, delta := use.read(use.interfaces(iface, a, p.cfg.Source), h.Tunnel, in)
+		if ctx.Err() != nil {
+			return nil // the capture may have ended before it was read
+		}
 		p.state.setCapture(window)
 		p.env.sub.AddCapture(p.cfg.Name, delta)
 		if !sleep(ctx, p.pace.poll) {

@@ -27,8 +27,8 @@ type state struct {
 	mtus      map[echoKey]evidence.PathMTU
 	hop       evidence.InnerHop
 	host      evidence.Host
-	sas       []evidence.SA // of the last reading
-	traffic   []trafficSample
+	carried   carrier
+	siblings  []evidence.Sibling
 	flip      flip
 	lastIn    evidence.Opt[time.Time]
 	capture   evidence.Capture
@@ -50,12 +50,6 @@ type echoWindow struct {
 	unanswered int // at the end
 	source     evidence.Opt[netip.Addr]
 	cannotLook string
-}
-
-// trafficSample is what the SAs carried from one reading to the next.
-type trafficSample struct {
-	at      time.Time
-	in, out evidence.Traffic
 }
 
 // flip tells when an address of the peer last fell silent or came back.
@@ -227,22 +221,17 @@ func (s *state) setHost(h evidence.Host, at time.Time) (in, out evidence.Traffic
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.host = h
-	if h.Tunnel.Readable != evidence.Yes {
-		s.sas, s.traffic = nil, nil
-		return in, out
-	}
-	if len(s.traffic) > 0 {
-		in, out = evidence.SADelta(s.sas, h.Tunnel.SAs)
-	}
+	in, out = s.carried.add(h.Tunnel, at, s.pace.tunnelWin)
 	if in.Packets > 0 {
 		s.lastIn = evidence.Some(at)
 	}
-	s.sas = h.Tunnel.SAs
-	s.traffic = append(s.traffic, trafficSample{at, in, out})
-	for len(s.traffic) > 2 && s.traffic[1].at.Before(at.Add(-s.pace.tunnelWin)) {
-		s.traffic = s.traffic[1:]
-	}
 	return in, out
+}
+
+func (s *state) setSiblings(list []evidence.Sibling) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.siblings = list
 }
 
 func (s *state) setLadder(l evidence.Ladder) {
@@ -294,7 +283,7 @@ func (s *state) snapshot(now time.Time) *evidence.Snapshot {
 	snap := &evidence.Snapshot{
 		Peer: s.name, Time: now, Window: evidence.Seconds(window), Declared: s.declared,
 		Addresses: slices.Clone(s.addresses), ResolveErr: s.resolve,
-		Host: s.host, Hop: s.hop, Capture: s.capture, Ladder: s.ladder, Auth: s.auth,
+		Host: s.host, Hop: s.hop, Capture: s.capture, Siblings: s.siblings, Ladder: s.ladder, Auth: s.auth,
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(s.echoes), compareEcho) {
 		w := s.echoes[k]
@@ -319,20 +308,9 @@ func (s *state) snapshot(now time.Time) *evidence.Snapshot {
 	for _, k := range slices.SortedFunc(maps.Keys(s.mtus), compareEcho) {
 		snap.MTUs = append(snap.MTUs, s.mtus[k])
 	}
-	snap.Host.Tunnel.In, snap.Host.Tunnel.Out, snap.Host.Tunnel.Over = s.carried()
+	snap.Host.Tunnel.In, snap.Host.Tunnel.Out, snap.Host.Tunnel.Over = s.carried.sum()
 	snap.Host.Tunnel.LastIn = s.lastIn
 	return snap
-}
-
-// carried sums the samples of the window; the first only marks its beginning.
-func (s *state) carried() (in, out evidence.Traffic, over evidence.Seconds) {
-	if len(s.traffic) == 0 {
-		return in, out, 0
-	}
-	for _, t := range s.traffic[1:] {
-		in, out = in.Add(t.in), out.Add(t.out)
-	}
-	return in, out, evidence.Seconds(s.traffic[len(s.traffic)-1].at.Sub(s.traffic[0].at))
 }
 
 func compareEcho(a, b echoKey) int {

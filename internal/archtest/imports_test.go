@@ -13,6 +13,7 @@ import (
 var allowed = map[string][]string{
 	"evidence":           {},
 	"internal/wire/ike":  {},
+	"internal/wire/esp":  {},
 	"internal/version":   {},
 	"internal/rawconn":   {},
 	"config":             {},
@@ -22,7 +23,9 @@ var allowed = map[string][]string{
 	"internal/ikecrypto": {"internal/wire/"},
 	"internal/budget":    {},
 	"internal/daemon":    {"evidence"},
-	"capture":            {"evidence", "internal/rawconn", "internal/wire/"},
+	"internal/bpfcount":  {"internal/wire/"},
+	"capture":            {"evidence", "capture/ikeconv", "internal/rawconn", "internal/bpfcount", "internal/wire/"},
+	"capture/ikeconv":    {"evidence", "internal/wire/"},
 	"hoststate":          {"evidence", "internal/rawconn", "internal/wire/"},
 	"diagnosis":          {"evidence"},
 	"exporter":           {"evidence", "diagnosis"},
@@ -32,8 +35,9 @@ var allowed = map[string][]string{
 	"cmd/agent":          {"config", "evidence", "diagnosis", "exporter", "hoststate", "internal/"},
 	"deploy":             {},
 	"internal/archtest":  {},
-	"internal/lab":       {"internal/wire/"},
-	"integration":        {"internal/lab", "internal/wire/"},
+	"internal/lab":       {"evidence", "internal/wire/"},
+	"bench/capture":      {"capture", "evidence", "internal/bpfcount", "internal/wire/"},
+	"integration":        {"evidence", "internal/lab", "internal/wire/"},
 }
 
 // forbidden are packages of others that a package must not import, with why.
@@ -42,6 +46,7 @@ var forbidden = map[string][]string{
 	"diagnosis":       {"os", "net", "log/slog", "context"},                           // a pure function
 	"probe":           {"github.com/prometheus/client_golang/prometheus"},             // observations, not metrics
 	"capture":         {"github.com/prometheus/client_golang/prometheus"},             //
+	"capture/ikeconv": {"os", "net", "log/slog"},                                      // pure
 	"hoststate":       {"github.com/prometheus/client_golang/prometheus"},             //
 	"config":          {"github.com/prometheus/client_golang/prometheus"},             //
 	"internal/agent":  {"github.com/prometheus/client_golang/prometheus"},             // the exporter subscribes

@@ -1,9 +1,12 @@
 package rawconn
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/net/bpf"
@@ -17,6 +20,8 @@ type Device struct {
 	// do on the loopback device too. A [Ring] on any other device delivers
 	// packets from their IP header on, whatever the device puts before it.
 	Ethernet bool
+	Up       bool   // set up by the administrator
+	Driver   string // as the driver calls itself, "" if it does not
 }
 
 // LookUpDevice finds a device by name. The error wraps unix.ENODEV when there
@@ -45,7 +50,48 @@ func LookUpDevice(name string) (Device, error) {
 	case unix.ARPHRD_ETHER, unix.ARPHRD_LOOPBACK:
 		dev.Ethernet = true
 	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, ifr); err != nil {
+		return Device{}, fmt.Errorf("interface %s: %w", name, err)
+	}
+	dev.Up = ifr.Uint16()&unix.IFF_UP != 0
+	if info, err := unix.IoctlGetEthtoolDrvinfo(fd, name); err == nil {
+		dev.Driver = unix.ByteSliceToString(info.Driver[:])
+	}
 	return dev, nil
+}
+
+// DevicePackets returns how many packets passed a device so far, both ways, by
+// its own count. The kernel may have put several of them together, or not yet
+// apart, where a tap sees them. Devices of the calling thread's network
+// namespace count.
+func DevicePackets(name string) (uint64, error) {
+	f, err := os.Open("/proc/thread-self/net/dev")
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		// "name: " and 8 counters of what was received, then 8 of what was
+		// sent, of both bytes and packets first (net/core/net-procfs.c).
+		dev, counters, ok := strings.Cut(strings.TrimSpace(lines.Text()), ":")
+		if !ok || dev != name {
+			continue
+		}
+		var sum uint64
+		fields := strings.Fields(counters)
+		for _, i := range []int{1, 9} {
+			if i >= len(fields) {
+				return 0, fmt.Errorf("interface %s: /proc/net/dev has %d counters", name, len(fields))
+			}
+			n, err := strconv.ParseUint(fields[i], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("interface %s: /proc/net/dev: %w", name, err)
+			}
+			sum += n
+		}
+		return sum, nil
+	}
+	return 0, fmt.Errorf("interface %s: %w", name, unix.ENODEV)
 }
 
 // openPacket returns a packet socket that is not bound yet and receives

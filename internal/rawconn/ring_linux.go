@@ -17,14 +17,19 @@ import (
 // The size of a ring. A block goes to the reader when it is full or, with at
 // least one frame in it, when it is blockTimeout old.
 const (
-	blockSize    = 256 << 10
-	blockCount   = 16 // 4 MiB in all
+	blockSize    = 64 << 10
+	blockCount   = 64 // 4 MiB in all
 	blockTimeout = 64 * time.Millisecond
 
 	// frameSize only has to divide blockSize: in version 3 of the ring, frames
 	// take the room that they need.
 	frameSize = 2048
 )
+
+// RingDelay is the longest that a frame stays in a block that is not full: the
+// kernel closes one that was open all through a period of its timer
+// (net/packet/af_packet.c, prb_retire_rx_blk_timer_expired).
+const RingDelay = 2 * blockTimeout
 
 // Ring is a packet(7) socket whose frames arrive in memory that is shared with
 // the kernel (TPACKET_V3). It does not make the device promiscuous and does not
@@ -38,11 +43,19 @@ type Ring struct {
 	mem []byte     // nil when closed
 }
 
+// RingOptions say what a [Ring] delivers.
+type RingOptions struct {
+	Filter []bpf.RawInstruction // frames that it accepts, and how much of them
+	// IgnoreOutgoing leaves out what this host sends, before the kernel copies
+	// its header for the filter to look at (Linux 4.20).
+	IgnoreOutgoing bool
+}
+
 // OpenRing opens a ring on a device and delivers the frames that the filter
 // accepts. The filter is in place before the first frame can arrive. The error
 // wraps unix.EPERM without CAP_NET_RAW, and unix.ENETDOWN when the device is
 // down.
-func OpenRing(dev Device, filter []bpf.RawInstruction) (*Ring, error) {
+func OpenRing(dev Device, o RingOptions) (*Ring, error) {
 	fd, err := openPacket(dev)
 	if err != nil {
 		return nil, err
@@ -52,7 +65,12 @@ func OpenRing(dev Device, filter []bpf.RawInstruction) (*Ring, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	if err = attach(fd, filter); err == nil {
+	err = attach(fd, o.Filter)
+	if err == nil && o.IgnoreOutgoing {
+		err = os.NewSyscallError("setsockopt PACKET_IGNORE_OUTGOING",
+			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+	}
+	if err == nil {
 		err = bind(fd, dev)
 	}
 	if err != nil {

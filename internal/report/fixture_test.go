@@ -71,9 +71,23 @@ func filtered() *diagnosis.Report {
 			Sizes:  []evidence.SizeResult{{Size: 1400, Sent: 1, Answered: 1}, {Size: 1500, Sent: 1, TooBig: true}},
 		}},
 		Capture: evidence.Capture{
-			Mode: evidence.CaptureRing, Blind: evidence.No, Dropped: 4, Over: evidence.Seconds(10 * time.Second),
-			Out:        evidence.WireTraffic{ESP: evidence.Traffic{Packets: 12, Bytes: 1992}, IKE: map[string]uint64{"IKE_SA_INIT": 5}, Fragments: 2},
+			Mode: evidence.CaptureRing, Why: evidence.CaptureNoPermission, Reason: "needs CAP_BPF: sudo setcap cap_bpf,cap_net_admin,cap_net_raw+ep agent",
+			Blind: evidence.No, Dropped: 4, Over: evidence.Seconds(10 * time.Second), Watched: evidence.Seconds(2500 * time.Millisecond),
+			Out: evidence.WireTraffic{
+				ESP: evidence.Traffic{Packets: 12, Bytes: 1992}, IKE: map[string]uint64{"IKE_SA_INIT": 5},
+				Sequence:  evidence.Sequence{Expected: 14, Lost: 2},
+				Fragments: evidence.Fragments{ESP: evidence.FragmentCount{First: 2}},
+			},
+			Talk: evidence.IKETalk{
+				Out: evidence.IKEDirection{Requests: 1, Retransmissions: 4, Unanswered: 1},
+				Newest: evidence.Some(evidence.IKENegotiation{
+					Version: 2, Ours: true, Began: now.Add(-9 * time.Second), Last: now.Add(-2 * time.Second), Reached: evidence.ReachedAsked, Repeated: 1,
+				}),
+			},
 			ICMPErrors: map[evidence.ICMPReason]uint64{evidence.AdminProhibited: 1},
+			ICMP: []evidence.WireICMP{{
+				Sender: addr("203.0.113.9"), Reason: evidence.AdminProhibited, About: "udp4500", Ours: true, Count: 1, Last: now.Add(-4 * time.Second),
+			}},
 		},
 	}
 	return &diagnosis.Report{
@@ -106,9 +120,17 @@ func healthy() *diagnosis.Report {
 	r := filtered()
 	s := *r.Snapshot
 	s.Capture = evidence.Capture{
-		Mode: evidence.CaptureRing, Blind: evidence.No, Over: evidence.Seconds(10 * time.Second),
-		In:  evidence.WireTraffic{ESPInUDP: evidence.Traffic{Packets: 20, Bytes: 20480}, NATKeepalives: 1},
-		Out: evidence.WireTraffic{ESPInUDP: evidence.Traffic{Packets: 21, Bytes: 21504}},
+		Mode: evidence.CaptureBPF, Blind: evidence.No, Over: evidence.Seconds(10 * time.Second), Watched: evidence.Seconds(10 * time.Second),
+		In:  evidence.WireTraffic{ESPInUDP: evidence.Traffic{Packets: 20, Bytes: 20480}, Sequence: evidence.Sequence{Expected: 20}, IKE: map[string]uint64{"INFORMATIONAL": 2}, NATKeepalives: 1},
+		Out: evidence.WireTraffic{ESPInUDP: evidence.Traffic{Packets: 21, Bytes: 21504}, Sequence: evidence.Sequence{Expected: 21}, IKE: map[string]uint64{"INFORMATIONAL": 2}},
+		Flows: []evidence.ESPFlow{
+			{SPI: 0xc0ffee01, Inbound: true, Protocol: "esp", Encap: true, Traffic: evidence.Traffic{Packets: 20, Bytes: 20480}, Sequence: evidence.Sequence{Expected: 20}, Longest: 1422, First: now.Add(-time.Hour), Last: now.Add(-200 * time.Millisecond)},
+			{SPI: 0xbeef, Protocol: "esp", Encap: true, Traffic: evidence.Traffic{Packets: 21, Bytes: 21504}, Sequence: evidence.Sequence{Expected: 21}, Longest: 1422, First: now.Add(-time.Hour), Last: now.Add(-100 * time.Millisecond)},
+		},
+		Talk: evidence.IKETalk{
+			In:  evidence.IKEDirection{Requests: 1, Answered: 1, DPD: evidence.IKEDPD{Requests: 1, Answered: 1, RTTs: []evidence.Seconds{ms(0.31)}}},
+			Out: evidence.IKEDirection{Requests: 1, Answered: 1, DPD: evidence.IKEDPD{Requests: 1, Answered: 1, RTTs: []evidence.Seconds{ms(12.1)}}},
+		},
 	}
 	s.Echoes = s.Echoes[:1]
 	s.IKE = []evidence.IKEPort{{Port: 4500, Results: []evidence.IKEResult{{
@@ -232,6 +254,79 @@ func undone() *diagnosis.Report {
 	return r
 }
 
+// watched is a tunnel with a fault of every kind that packets can show.
+func watched() *diagnosis.Report {
+	r := healthy()
+	s := *r.Snapshot
+	ago := func(n float64) time.Time { return now.Add(-ms(1000 * n).Duration()) }
+	count := func(packets uint64) evidence.Traffic {
+		return evidence.Traffic{Packets: packets, Bytes: 1000 * packets}
+	}
+	flow := func(spi uint32, inbound bool, packets uint64) evidence.ESPFlow {
+		return evidence.ESPFlow{SPI: spi, Inbound: inbound, Protocol: "esp", Traffic: count(packets), Longest: 1438, First: ago(60), Last: ago(0.5)}
+	}
+	lossy := flow(0xc1a2b3c4, true, 1188)
+	lossy.Sequence = evidence.Sequence{Expected: 1200, Lost: 15, Duplicates: 2, Reordered: 3, Depth: 12, Bursts: []uint64{4, 2, 1, 0}}
+	authentication := flow(7, true, 9)
+	authentication.Protocol = "ah"
+	wrapped := flow(0xdead0001, false, 8)
+	wrapped.Encap = true
+	s.Capture = evidence.Capture{
+		Mode: evidence.CaptureRing, Why: evidence.CaptureConfigured, Blind: evidence.No, Over: evidence.Seconds(10 * time.Second), Watched: evidence.Seconds(10 * time.Second),
+		In: evidence.WireTraffic{
+			ESP: count(1188), AH: count(9), IKE: map[string]uint64{"IKE_AUTH": 4, "INFORMATIONAL": 9},
+			Sequence:  evidence.Sequence{Expected: 1210, Lost: 15, Duplicates: 2, Reordered: 3, Depth: 12, Bursts: []uint64{4, 2, 1, 0}},
+			Fragments: evidence.Fragments{ESP: evidence.FragmentCount{First: 5, Middle: 1, Last: 4}, IKE: evidence.FragmentCount{First: 2, Last: 2}},
+		},
+		Out: evidence.WireTraffic{
+			ESP: count(900), ESPInUDP: count(8), IKE: map[string]uint64{"IKE_AUTH": 4}, NATKeepalives: 3,
+			Sequence: evidence.Sequence{Expected: 960, Lost: 52, Discontinuities: 1, Bursts: []uint64{0, 0, 0, 2}},
+		},
+		Flows:     []evidence.ESPFlow{lossy, flow(0x0badcafe, false, 900), authentication, wrapped, flow(0x1001, true, 1), flow(0x1002, true, 1)},
+		Forgotten: 1040,
+		Interfaces: []evidence.InterfaceTraffic{
+			{Name: "wan0", In: count(1188), Out: count(450), FirstOut: evidence.Some(ago(9)), LastOut: evidence.Some(ago(1))},
+			{Name: "wan1", Out: count(458), FirstOut: evidence.Some(ago(9)), LastOut: evidence.Some(ago(0.5))},
+		},
+		Talk: evidence.IKETalk{
+			In:     evidence.IKEDirection{Requests: 5, Answered: 3, Unanswered: 1, Retransmissions: 6, Deletes: 2, DPD: evidence.IKEDPD{Requests: 3, Answered: 1, Missed: 2, Trailing: 2}},
+			Out:    evidence.IKEDirection{Requests: 12, Answered: 10, Retransmissions: 4, Deletes: 1, DPD: evidence.IKEDPD{Requests: 6, Answered: 5, Missed: 1, RTTs: []evidence.Seconds{ms(11), ms(900), ms(12.3)}}},
+			Rekeys: 3, RekeysFailed: 1, Attempts: 4,
+			Newest: evidence.Some(evidence.IKENegotiation{
+				Version: 2, Ours: true, Began: ago(8), Last: ago(7.5), Reached: evidence.ReachedRejected, Suite: "aes256-sha256-modp2048", Encrypted: true, AnswerBytes: 80, Repeated: 3, NATT: true,
+			}),
+			Offers: []evidence.WireOffer{
+				{Ours: true, Version: 2, Proposals: 2, Text: "aes256-aes128-sha256-modp2048-modp1024, aes256gcm16-prfsha256-ecp256", Multiple: []string{"encryption", "dh_group", "proposal"}, Answered: evidence.Yes, Time: ago(8)},
+				{Version: 1, Proposals: 1, Text: "3des-sha1-modp1024", Multiple: []string{"prf"}, Answered: evidence.No, Time: ago(9)},
+				{Version: 2, Proposals: 1, Text: "aes256-sha256-modp2048", Answered: evidence.Yes, Time: ago(9)},
+			},
+			Notifies: []evidence.WireNotify{{Name: "NO_PROPOSAL_CHOSEN", Inbound: true, Count: 3, Last: ago(6)}, {Name: "NAT_DETECTION_SOURCE_IP", Count: 8, Last: ago(6)}, {Name: "INVALID_IKE_SPI", Count: 1, Last: ago(5)}},
+		},
+		Leaks: []evidence.Leak{
+			{Kind: evidence.LeakRewritten, Packets: 42, Source: addr("203.0.113.2"), Destination: addr("10.2.0.10"), Protocol: 6, Last: ago(0.25)},
+			{Kind: evidence.LeakOwn, Packets: 1, Source: addr("203.0.113.2"), Destination: addr("10.2.0.11"), Protocol: 1, Last: ago(3)},
+			{Kind: evidence.LeakDeclared, Packets: 2, Source: addr("10.1.0.5"), Destination: addr("10.2.0.10"), Protocol: 17, Last: ago(3)},
+			{Kind: evidence.LeakOther, Packets: 3, Source: addr("2001:db8::5"), Destination: addr("2001:db8:2::10"), Protocol: 132, Last: ago(3)},
+		},
+		ICMPErrors: map[evidence.ICMPReason]uint64{evidence.FragNeeded: 7},
+		ICMP: []evidence.WireICMP{
+			{Sender: addr("203.0.113.1"), Reason: evidence.FragNeeded, MTU: evidence.Some(1400), About: "esp", Ours: true, Count: 7, Last: ago(2)},
+			{Sender: addr("203.0.113.2"), Reason: evidence.PortUnreachable, About: "udp500", Count: 1, Last: ago(2)},
+			{Sender: addr("203.0.113.2"), Reason: evidence.ProtUnreachable, About: "ah", Count: 1, Last: ago(2)},
+			{Sender: addr("192.0.2.9"), Reason: evidence.TTLExceeded, About: "other", Ours: true, Count: 1, Last: ago(2)},
+			{Sender: addr("192.0.2.9"), Reason: evidence.HostUnreachable, About: "icmp", Ours: true, Count: 1, Last: ago(2)},
+		},
+	}
+	s.Siblings = []evidence.Sibling{{Peer: "cloud-2", In: count(3000), Out: evidence.Traffic{}}}
+	r.Snapshot = &s
+	r.Summary = both("Packets to the peer's subnets leave in clear.", "发往对端子网的报文以明文发出。")
+	r.Findings = []diagnosis.Finding{{
+		Label: "nat_before_ipsec", Severity: diagnosis.Critical, Confidence: diagnosis.Certain, Role: diagnosis.Cause,
+		Evidence: []diagnosis.Text{both("42 packets in clear", "42 个明文报文")}, Remedy: both("Exempt 10.2.0.0/24 from NAT.", "将 10.2.0.0/24 排除在 NAT 之外。"),
+	}}
+	return r
+}
+
 // blind is a peer of which nothing could be observed.
 func blind() *diagnosis.Report {
 	const why = "icmp socket: operation not permitted: needs CAP_NET_RAW: sudo setcap cap_net_raw+ep agent"
@@ -265,7 +360,21 @@ func hostile() *diagnosis.Report {
 	s.Host.Route.Interface = evil
 	s.Host.Underlay.Name = evil
 	s.Host.Tunnel.CannotLook = evil
-	s.Capture.Reason = evil
+	s.Capture = evidence.Capture{
+		Mode: evidence.CaptureRing, Why: evil, Reason: evil, Over: ms(1), Dropped: 4,
+		In:         evidence.WireTraffic{IKE: map[string]uint64{evil: 1}},
+		Flows:      []evidence.ESPFlow{{Protocol: evil}},
+		Interfaces: []evidence.InterfaceTraffic{{Name: evil}, {Name: evil}},
+		Talk: evidence.IKETalk{
+			Newest:   evidence.Some(evidence.IKENegotiation{Version: -1, Reached: evil, Suite: evil, Notify: evil, Last: now.Add(time.Hour)}),
+			Offers:   []evidence.WireOffer{{Text: evil, Multiple: []string{evil}}},
+			Notifies: []evidence.WireNotify{{Name: "INVALID_" + evil}, {Name: "NOTIFY_40000"}},
+			Out:      evidence.IKEDirection{Unanswered: 1<<64 - 1, DPD: evidence.IKEDPD{Missed: 1, RTTs: []evidence.Seconds{-1 << 63}}},
+		},
+		Leaks: []evidence.Leak{{Kind: evil, Protocol: -1}},
+		ICMP:  []evidence.WireICMP{{Reason: evil, About: evil}},
+	}
+	s.Siblings = []evidence.Sibling{{Peer: evil}}
 	s.IKE = []evidence.IKEPort{
 		{Port: 500, CannotLook: evil, Results: []evidence.IKEResult{{Outcome: evidence.IKEAnswered, Notify: evil}}},
 		{Port: 4500, Results: []evidence.IKEResult{{Outcome: evil}}},

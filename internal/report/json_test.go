@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"vpnprobe/diagnosis"
@@ -71,7 +72,7 @@ func TestJSONMatchesSchema(t *testing.T) {
 	missing.Snapshot = nil
 	schema := compileSchema(t, true)
 	for name, r := range map[string]*diagnosis.Report{
-		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "blind": blind(),
+		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "watched": watched(), "blind": blind(),
 		"all unknown": none, "no snapshot": missing,
 	} {
 		for _, lang := range []string{"en", "zh"} {
@@ -87,7 +88,7 @@ func TestJSONMatchesSchema(t *testing.T) {
 }
 
 func TestSchemaRefuses(t *testing.T) {
-	good, err := JSON(filtered(), "en")
+	good, err := JSON(refusable(), "en")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +100,15 @@ func TestSchemaRefuses(t *testing.T) {
 		"no finding":      func(m map[string]any) { m["findings"] = []any{} },
 		"a bad time":      func(m map[string]any) { m["time"] = "yesterday" },
 		"a null list":     func(m map[string]any) { m["evidence"].(map[string]any)["tcp"] = nil },
+		"an SPI of 33 bits": func(m map[string]any) {
+			m["evidence"].(map[string]any)["capture"].(map[string]any)["flows"].([]any)[0].(map[string]any)["spi"] = 1 << 32
+		},
+		"a null list of leaks": func(m map[string]any) {
+			m["evidence"].(map[string]any)["capture"].(map[string]any)["leaks"] = nil
+		},
+		"a stage that is none": func(m map[string]any) {
+			m["evidence"].(map[string]any)["capture"].(map[string]any)["ike"].(map[string]any)["newest"].(map[string]any)["reached"] = "up"
+		},
 		"a fact in words": func(m map[string]any) { m["evidence"].(map[string]any)["host"].(map[string]any)["ike_daemon"] = "yes" },
 		"a null send list": func(m map[string]any) {
 			m["evidence"].(map[string]any)["echoes"].([]any)[0].(map[string]any)["send_errors"] = nil
@@ -119,8 +129,17 @@ func TestSchemaRefuses(t *testing.T) {
 	}
 }
 
-func TestJSONKeepsTheSnapshot(t *testing.T) {
+// refusable is a report with something in every list that the test breaks.
+func refusable() *diagnosis.Report {
 	r := filtered()
+	s := *r.Snapshot
+	s.Capture = watched().Snapshot.Capture
+	r.Snapshot = &s
+	return r
+}
+
+func TestJSONKeepsTheSnapshot(t *testing.T) {
+	r := refusable()
 	before, err := json.Marshal(r.Snapshot)
 	if err != nil {
 		t.Fatal(err)
@@ -145,6 +164,12 @@ func TestJSONKeepsTheSnapshot(t *testing.T) {
 	})}
 	if diff := cmp.Diff(r.Snapshot.MTUs, got.Evidence.MTUs, opts); diff != "" {
 		t.Errorf("path MTUs do not survive JSON (-want +got):\n%s", diff)
+	}
+	kept := func(c evidence.Capture) []any {
+		return []any{c.Flows, c.Interfaces, c.Leaks, c.ICMP, c.Talk.Newest, c.Talk.Offers[:2], c.Talk.Notifies, c.In.Fragments}
+	}
+	if diff := cmp.Diff(kept(r.Snapshot.Capture), kept(got.Evidence.Capture), append(opts, cmpopts.EquateEmpty())); diff != "" {
+		t.Errorf("the capture does not survive JSON (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(r.Snapshot.Host.Route, got.Evidence.Host.Route, opts); diff != "" {
 		t.Errorf("the route does not survive JSON (-want +got):\n%s", diff)

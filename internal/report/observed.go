@@ -28,6 +28,7 @@ func (t *text) observations(r *diagnosis.Report) {
 		add(fmt.Sprintf("IKE %d", p.Port), t.ike(p))
 	}
 	t.negotiation(s, add)
+	t.conversation(s, add)
 	for _, m := range s.MTUs {
 		add(t.say("path MTU", "路径 MTU"), t.mtu(m))
 	}
@@ -36,8 +37,7 @@ func (t *text) observations(r *diagnosis.Report) {
 	}
 	add(t.say("inner hop", "隧道下一跳"), t.hop(s.Hop))
 	add(t.say("tunnel", "隧道"), t.tunnel(s.Host.Tunnel, s.Time))
-	add(t.say("wire in", "线路入向"), t.wire(s.Capture, s.Capture.In))
-	add(t.say("wire out", "线路出向"), t.wire(s.Capture, s.Capture.Out))
+	t.wireRows(s, add)
 	add(t.say("route", "路由"), t.route(s.Host.Route))
 	add(t.say("interface", "接口"), t.link(s.Host.Underlay))
 	add(t.say("IKE daemon", "IKE 进程"), t.fact(s.Host.Daemon, t.say("runs here", "本机运行中"), t.say("does not run here", "本机未运行")))
@@ -274,40 +274,6 @@ func (t *text) traffic(x evidence.Traffic) string {
 	return fmt.Sprintf(t.say("%d packets / %s", "%d 包 / %s"), x.Packets, size(x.Bytes))
 }
 
-// wire writes what the capture saw in one direction.
-func (t *text) wire(c evidence.Capture, w evidence.WireTraffic) string {
-	if c.Mode == "" || c.Mode == evidence.CaptureOff {
-		return ""
-	}
-	var ike, all uint64
-	for _, n := range w.IKE {
-		ike += n
-	}
-	var parts []string
-	for _, p := range []struct {
-		name  string
-		count evidence.Traffic
-	}{{"ESP", w.ESP}, {t.say("ESP in UDP", "UDP 封装 ESP"), w.ESPInUDP}, {"AH", w.AH}} {
-		if p.count.Packets > 0 {
-			parts = append(parts, p.name+" "+t.traffic(p.count))
-		}
-		all += p.count.Packets
-	}
-	for _, p := range []struct {
-		name  string
-		count uint64
-	}{{"IKE", ike}, {t.say("NAT keepalives", "NAT 保活"), w.NATKeepalives}, {t.say("fragments", "分片"), w.Fragments}} {
-		if p.count > 0 {
-			parts = append(parts, fmt.Sprintf("%s %d", p.name, p.count))
-		}
-		all += p.count
-	}
-	if all == 0 {
-		return t.say("nothing of the peer", "没有该对端的报文")
-	}
-	return t.join(parts...)
-}
-
 func (t *text) route(r evidence.Route) string {
 	if r.Kind == "" {
 		return ""
@@ -381,7 +347,15 @@ func (t *text) unseen(s *evidence.Snapshot) []string {
 	add(t.say("route", "路由"), s.Host.Route.CannotLook)
 	add(t.say("tunnel", "隧道"), s.Host.Tunnel.CannotLook)
 	c := s.Capture
-	add(t.say("packets on the wire", "线路报文"), c.Reason)
+	if c.Seen() { // it sees, if not all
+		add(t.say("capture", "抓包"), c.Reason)
+	} else {
+		add(t.say("packets on the wire", "线路报文"), c.Reason)
+	}
+	if c.Seen() && c.Watched < c.Over {
+		add(t.say("packets on the wire", "线路报文"), fmt.Sprintf(t.say("listened for %s of %s, so absence proves nothing", "%[2]s 中仅监听 %[1]s，未见不代表没有"),
+			duration(c.Watched.Duration()), duration(c.Over.Duration())))
+	}
 	if c.Blind == evidence.Yes {
 		add(t.say("inbound ESP", "入向 ESP"), t.say("it may bypass the capture, so its absence proves nothing", "可能绕过抓包，未见不代表没有"))
 	}

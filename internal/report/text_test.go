@@ -25,7 +25,7 @@ func render(t *testing.T, r *diagnosis.Report, o Options) string {
 
 func TestTextGolden(t *testing.T) {
 	for name, r := range map[string]*diagnosis.Report{
-		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "blind": blind(), "hostile": hostile(),
+		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "watched": watched(), "blind": blind(), "hostile": hostile(),
 	} {
 		for _, lang := range []string{"en", "zh"} {
 			golden(t, name+"."+lang+".txt", []byte(render(t, r, Options{Lang: lang})))

@@ -1,0 +1,158 @@
+package capture
+
+import (
+	"iter"
+	"maps"
+	"time"
+
+	"vpnprobe/internal/wire/esp"
+)
+
+// readings is what the kernel said last of the flows on one interface.
+type readings struct {
+	flows  map[esp.Key]*reading
+	number uint64 // of the readings so far
+	gap    bool   // packets passed uncounted since the last one
+}
+
+type reading struct {
+	raw, told esp.Sample // as the kernel said, and as it was passed on
+	shift     uint32     // the difference of their sequence numbers
+	number    uint64
+	gap       bool // packets passed uncounted since the last one that was counted
+}
+
+// forgetAfter is how many readings have to be without a flow before it is
+// taken for one that the kernel has forgotten: one reading may leave it out.
+const forgetAfter = 8
+
+// Samples takes a reading of the flows that the kernel counts on an interface.
+// They are cumulative since the counting there began; at is when they were read.
+func (o *Observer) Samples(iface string, at time.Time, list iter.Seq2[esp.Key, esp.Sample]) {
+	o.reach(at)
+	d := o.device(&Frame{Interface: iface}, &framing{})
+	d.directed = true
+	r := o.kernel[d]
+	if r == nil {
+		r = &readings{flows: map[esp.Key]*reading{}}
+		o.kernel[d] = r
+	}
+	r.number++
+	if r.gap {
+		for _, f := range r.flows {
+			f.gap = true
+		}
+		r.gap = false
+	}
+	var rest []laterFragments
+	for key, sample := range list {
+		delta, told := r.take(key, sample) // also of those whose peer may come back
+		from, to := o.peersAt(key.Src), o.peersAt(key.Dst)
+		// What comes from a peer and leaves this host again, and the reverse, was
+		// counted before, or will be: a one-armed router's.
+		peers := from
+		if key.Outgoing {
+			peers = to
+		}
+		if peers == nil || key.Src == key.Dst && key.Outgoing {
+			continue
+		}
+		var done *scope
+		for _, p := range peers {
+			u := p.use(d)
+			if !u.counts {
+				continue
+			}
+			if p.scope != done {
+				done = p.scope
+				done.kernel(d).Add(key, told, at)
+			}
+			p.countSample(&key, &delta, u)
+			if key.Protocol == esp.UDP {
+				rest = append(rest, laterFragments{&p.direction(key.Outgoing).fragments, delta.Fragments})
+			}
+		}
+	}
+	for _, l := range rest { // now that the first ones were seen
+		l.of.addSample(kindUDPFragment, l.count)
+	}
+	maps.DeleteFunc(r.flows, func(_ esp.Key, f *reading) bool { return r.number-f.number > forgetAfter })
+}
+
+// laterFragments are fragments of UDP without ports.
+type laterFragments struct {
+	of    *fragments
+	count [3]uint64
+}
+
+// take returns what a sample adds to the one before, and the sample with its
+// sequence numbers shifted so that what passed uncounted is not missing.
+func (r *readings) take(key esp.Key, now esp.Sample) (delta, told esp.Sample) {
+	f := r.flows[key]
+	if f == nil {
+		f = &reading{}
+		r.flows[key] = f
+	}
+	f.number = r.number
+	was := f.raw
+	if now.Packets < was.Packets || now.Bytes < was.Bytes { // counted anew
+		*f = reading{number: r.number}
+		was = esp.Sample{}
+	}
+	if now.Packets > was.Packets {
+		if f.gap && was.Packets > 0 {
+			seen := uint32(unique(&now) - unique(&was))
+			f.shift += now.Max - was.Max - seen
+		}
+		f.gap = false
+	}
+	told = now
+	told.Max -= f.shift
+	if now.First == was.First && was.Packets > 0 {
+		told.First = f.told.First
+	} else {
+		told.First -= f.shift
+	}
+	f.raw, f.told = now, told
+	delta = now
+	delta.Packets -= was.Packets
+	delta.Bytes -= was.Bytes
+	for i := range delta.Fragments {
+		delta.Fragments[i] = less(now.Fragments[i], was.Fragments[i])
+	}
+	return delta, told
+}
+
+func unique(s *esp.Sample) uint64 { return less(s.Packets, s.Duplicates+s.Strays) }
+
+// direction returns what was counted one way.
+func (p *peer) direction(out bool) *traffic {
+	if out {
+		return &p.out
+	}
+	return &p.in
+}
+
+// countSample counts what a flow that the kernel counts has grown by.
+func (p *peer) countSample(key *esp.Key, delta *esp.Sample, u *use) {
+	v := volume{delta.Packets, delta.Bytes}
+	if v == (volume{}) {
+		return
+	}
+	if key.Outgoing {
+		u.sentFrom(key.Src.AsSlice())
+	}
+	k := kindESP
+	switch {
+	case key.Protocol == esp.UDP:
+		return // of IKE or ESP
+	case key.Protocol == esp.AH:
+		k = kindAH
+	case key.Encap:
+		k = kindESPInUDP
+	}
+	t := p.direction(key.Outgoing)
+	t.of(k).add(v)
+	t.fragments.addSample(k, delta.Fragments)
+	u.passed(v, key.Outgoing, delta.Last.UnixNano())
+}
