@@ -1,8 +1,10 @@
 package diagnosis
 
 // ruleset is the whole knowledge of what breaks a tunnel, by precedence. The
-// decisions are in reach.go (the way to the peer), ike.go (its ports),
-// negotiation.go, authentication.go and tunnel.go.
+// decisions are in the files beside this one, by what they look at: reach.go is
+// the way to the peer, ike.go its ports, negotiation.go and authentication.go
+// what it answers, conversation.go what the IKE daemons say to each other, wire.go,
+// leak.go and ways.go what passes on the wire, tunnel.go what comes through.
 var ruleset = []Rule{
 	{
 		Label: "internet_down", Severity: Critical, Precedence: 19,

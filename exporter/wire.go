@@ -9,7 +9,7 @@ import (
 // Values of the labels of what the capture sees, see [sendReasons].
 var (
 	captureModes   = []string{"bpf", "ring", "sa", "file", "off"}
-	captureReasons = []string{"best", "configured", "no_permission", "no_kernel", "no_interface", "hidden", "failed"}
+	captureReasons = []string{"best", "configured", "no_permission", "no_kernel", "no_interface", "hidden", "rate", "failed"}
 	directions     = []string{"receive", "transmit"}
 	fragmentKinds  = []string{"esp", "esp_in_udp", "ike"}
 	leakKinds      = []string{"rewritten", "own", "declared", "other"}
@@ -78,8 +78,8 @@ func newCaptureSeries(m *metrics, peer string) captureSeries {
 
 // add counts one window of the capture.
 func (s captureSeries) add(c evidence.Capture) {
-	s.in.add(c.In, c.Talk.In, lossKnown(c, true))
-	s.out.add(c.Out, c.Talk.Out, lossKnown(c, false))
+	s.in.add(c.In, c.Talk.In, c.LossDoubt(true) == evidence.LossKnown)
+	s.out.add(c.Out, c.Talk.Out, c.LossDoubt(false) == evidence.LossKnown)
 	s.dropped.Add(float64(c.Dropped))
 	s.forgotten.Add(float64(c.Forgotten))
 	s.negotiations.Add(float64(c.Talk.Attempts))
@@ -91,12 +91,6 @@ func (s captureSeries) add(c evidence.Capture) {
 	}
 	s.rekeys.of("completed").Add(float64(c.Talk.Rekeys))
 	s.rekeys.of("failed").Add(float64(c.Talk.RekeysFailed))
-}
-
-// lossKnown reports whether a packet that the sequence numbers miss was lost
-// by the network, and not by the capture.
-func lossKnown(c evidence.Capture, inbound bool) bool {
-	return c.Whole() && !(inbound && c.Blind == evidence.Yes)
 }
 
 // wireSeries is what the capture counts in one direction; of IKE, the requests
@@ -185,9 +179,9 @@ func collectWire(c evidence.Capture, gauge func(d *prometheus.Desc, value float6
 	}
 	for i, w := range []evidence.WireTraffic{c.In, c.Out} {
 		gauge(descDepth, float64(w.Sequence.Depth), directions[i])
-		if lossKnown(c, i == 0) {
+		if c.LossDoubt(i == 0) == evidence.LossKnown {
 			f := w.Fragments
-			gauge(descIncomplete, float64(f.ESP.Incomplete()+f.ESPInUDP.Incomplete()+f.IKE.Incomplete()), directions[i])
+			gauge(descIncomplete, float64(f.Incomplete()), directions[i])
 		}
 	}
 }

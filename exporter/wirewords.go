@@ -25,8 +25,8 @@ func (w words) wire(c evidence.Capture) []string {
 		if c.Blind == evidence.Yes {
 			add("%s", w.pick("inbound ESP may bypass it", "入向 ESP 可能绕过抓包"))
 		}
-		add("%s", w.esp(w.pick("ESP in ", "ESP 入 "), c.In, lossKnown(c, true), w.pick("lost", "丢包")))
-		add("%s", w.esp(w.pick("ESP out ", "ESP 出 "), c.Out, lossKnown(c, false), w.pick("lost on this host", "本机丢包")))
+		add("%s", w.esp(w.pick("ESP in ", "ESP 入 "), c.In, c.LossDoubt(true) == evidence.LossKnown, w.pick("lost", "丢包")))
+		add("%s", w.esp(w.pick("ESP out ", "ESP 出 "), c.Out, c.LossDoubt(false) == evidence.LossKnown, w.pick("lost on this host", "本机丢包")))
 	}
 	for _, x := range []struct {
 		n      uint64

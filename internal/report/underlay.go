@@ -27,7 +27,7 @@ func (t *text) flows(c evidence.Capture, now time.Time, add func(name string, ce
 			longest = fmt.Sprintf(t.say("longest %d B", "最长 %d B"), f.Longest)
 		}
 		lost := ""
-		if f.Sequence.Lost > 0 && lossUnknown(c, f.Inbound) == lossKnown {
+		if f.Sequence.Lost > 0 && c.LossDoubt(f.Inbound) == evidence.LossKnown {
 			lost = fmt.Sprintf(t.say("%d missing", "缺 %d 个"), f.Sequence.Lost)
 		}
 		add(way, fmt.Sprintf("0x%08x ", f.SPI)+t.encapsulation(f), t.traffic(f.Traffic), longest, lost,

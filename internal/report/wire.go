@@ -63,6 +63,8 @@ func (t *text) captureWhy(w evidence.CaptureWhy) string {
 		return t.say("no interface for a better mode", "没有可用于更优方式的接口")
 	case evidence.CaptureHidden:
 		return t.say("ESP offload may hide inbound ESP", "ESP 卸载可能隐藏入向 ESP")
+	case evidence.CaptureRate:
+		return t.say("one second in ten, for there is too much traffic to look at all of it", "流量过大，每十秒只监听一秒")
 	case evidence.CaptureFailed:
 		return t.say("a better mode failed", "更优方式启用失败")
 	}
@@ -93,36 +95,13 @@ func (t *text) wire(c evidence.Capture, w evidence.WireTraffic, inbound bool) st
 			parts = append(parts, fmt.Sprintf("%s %d", p.name, p.count))
 		}
 	}
-	if f := t.fragments(w.Fragments, lossUnknown(c, inbound) == lossKnown); f != "" {
+	if f := t.fragments(w.Fragments, c.LossDoubt(inbound) == evidence.LossKnown); f != "" {
 		parts = append(parts, f)
 	}
 	if len(parts) == 0 {
 		return t.say("nothing of the peer", "没有该对端的报文")
 	}
 	return t.join(parts...)
-}
-
-// lossDoubt is why the sequence numbers of a window do not tell the network's
-// loss: the capture itself missed packets.
-type lossDoubt int
-
-const (
-	lossKnown lossDoubt = iota
-	lossDropped
-	lossUnwatched
-	lossBlind
-)
-
-func lossUnknown(c evidence.Capture, inbound bool) lossDoubt {
-	switch {
-	case c.Dropped > 0:
-		return lossDropped
-	case c.Over <= 0 || c.Watched < c.Over:
-		return lossUnwatched
-	case inbound && c.Blind == evidence.Yes:
-		return lossBlind
-	}
-	return lossKnown
 }
 
 // sequence writes what the sequence numbers tell. What the capture missed
@@ -145,12 +124,12 @@ func (t *text) sequence(c evidence.Capture, s evidence.Sequence, inbound bool) [
 }
 
 func (t *text) loss(c evidence.Capture, s evidence.Sequence, inbound bool) string {
-	switch lossUnknown(c, inbound) {
-	case lossDropped:
+	switch c.LossDoubt(inbound) {
+	case evidence.LossDropped:
 		return t.say("loss not known (the capture dropped packets)", "丢包未知（抓包自身有丢弃）")
-	case lossUnwatched:
+	case evidence.LossUnwatched:
 		return t.say("loss not known (not watched all the time)", "丢包未知（未全程监听）")
-	case lossBlind:
+	case evidence.LossHidden:
 		return t.say("loss not known (packets may bypass the capture)", "丢包未知（报文可能绕过抓包）")
 	}
 	if s.Lost == 0 {
@@ -192,7 +171,6 @@ func (t *text) fragments(f evidence.Fragments, whole bool) string {
 		return ""
 	}
 	var of []string
-	var incomplete uint64
 	for _, k := range []struct {
 		name  string
 		count evidence.FragmentCount
@@ -200,10 +178,9 @@ func (t *text) fragments(f evidence.Fragments, whole bool) string {
 		if n := k.count.Total(); n > 0 {
 			of = append(of, fmt.Sprintf("%s %d", k.name, n))
 		}
-		incomplete += k.count.Incomplete()
 	}
-	if whole && incomplete > 0 {
-		of = append(of, t.count(incomplete, "packet", "%d 个报文")+t.say(" incomplete", "不完整"))
+	if n := f.Incomplete(); whole && n > 0 {
+		of = append(of, t.count(n, "packet", "%d 个报文")+t.say(" incomplete", "不完整"))
 	}
 	return fmt.Sprintf(t.say("fragments %d", "分片 %d"), f.Total()) + t.aside(t.join(of...))
 }

@@ -114,7 +114,7 @@ func TestEveryCaptureModeAndReasonHasWords(t *testing.T) {
 			}
 		}
 		for _, w := range []evidence.CaptureWhy{
-			evidence.CaptureConfigured, evidence.CaptureNoPermission, evidence.CaptureNoKernel, evidence.CaptureNoInterface, evidence.CaptureHidden, evidence.CaptureFailed,
+			evidence.CaptureConfigured, evidence.CaptureNoPermission, evidence.CaptureNoKernel, evidence.CaptureNoInterface, evidence.CaptureHidden, evidence.CaptureRate, evidence.CaptureFailed,
 		} {
 			if got := tx.captureWhy(w); got == "" || got == string(w) {
 				t.Errorf("%s: no words for reason %s", lang, w)
