@@ -31,15 +31,15 @@ type Counts struct {
 	// Lost in Sequence may shrink by packets that came late.
 	In, Out evidence.WireTraffic
 	// Forgotten counts SPIs, of all peers with the same interfaces, that found
-	// no room among the flows or had to leave.
+	// no room among the flows or had to leave. The kernel's counting tells them
+	// by peer.
 	Forgotten  uint64
 	Interfaces []InterfaceCounts
-	// ICMPErrors are those about packets to the peer, whoever sent them;
-	// ICMPErrorsAway those about packets from the peer, as this host sends
-	// them when it refuses one. ICMP has both, as far as there is room.
-	ICMPErrors     map[evidence.ICMPReason]uint64
-	ICMPErrorsAway map[evidence.ICMPReason]uint64
-	ICMP           []ICMPCount
+	// ICMPErrors are those about packets to the peer, whoever sent them. ICMP
+	// has also those about packets from the peer, as this host sends them when
+	// it refuses one, as far as there is room.
+	ICMPErrors map[evidence.ICMPReason]uint64
+	ICMP       []ICMPCount
 
 	// Leaks are packets in clear to the peer's remote subnets. LeaksWatched is
 	// No when there is none that they could be looked for in: none declared, one
@@ -70,18 +70,19 @@ func (c Counts) Since(earlier Counts, blind evidence.Fact) evidence.Capture {
 		begin = c.Watching
 	}
 	e := evidence.Capture{
-		Mode:       c.Mode,
-		Blind:      blind,
-		Dropped:    c.Dropped - min(earlier.Dropped, c.Dropped),
-		In:         subtract(c.In, earlier.In),
-		Out:        subtract(c.Out, earlier.Out),
-		Flows:      flowsSince(c.flows, earlier.flows, earlier.Time),
-		Forgotten:  less(c.Forgotten, earlier.Forgotten),
-		Interfaces: interfacesSince(c.Interfaces, earlier.Interfaces),
-		Talk:       c.talk.Since(earlier.talk),
-		Leaks:      leaksSince(c.Leaks, earlier.Leaks),
-		ICMPErrors: subtractCounts(c.ICMPErrors, earlier.ICMPErrors),
-		ICMP:       icmpSince(c.ICMP, earlier.ICMP),
+		Mode:         c.Mode,
+		Blind:        blind,
+		Dropped:      c.Dropped - min(earlier.Dropped, c.Dropped),
+		In:           subtract(c.In, earlier.In),
+		Out:          subtract(c.Out, earlier.Out),
+		Flows:        flowsSince(c.flows, earlier.flows, earlier.Time),
+		Forgotten:    less(c.Forgotten, earlier.Forgotten),
+		Interfaces:   interfacesSince(c.Interfaces, earlier.Interfaces),
+		Talk:         c.talk.Since(earlier.talk),
+		Leaks:        leaksSince(c.Leaks, earlier.Leaks),
+		LeaksWatched: c.LeaksWatched,
+		ICMPErrors:   subtractCounts(c.ICMPErrors, earlier.ICMPErrors),
+		ICMP:         icmpSince(c.ICMP, earlier.ICMP),
 	}
 	if !begin.IsZero() {
 		e.Over = evidence.Seconds(max(c.Time.Sub(begin), 0))
@@ -169,7 +170,7 @@ func (o *Observer) CountsAt(name string, now time.Time) Counts {
 		now = p.talked
 	}
 	c.talk = p.talk.Snapshot(now)
-	c.ICMPErrors, c.ICMPErrorsAway = byReason(&p.errsIn), byReason(&p.errsAway)
+	c.ICMPErrors = byReason(&p.errsIn)
 	return c
 }
 

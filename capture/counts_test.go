@@ -20,9 +20,9 @@ func TestSince(t *testing.T) {
 				ESP: evidence.Traffic{Packets: esp, Bytes: 100 * esp},
 				IKE: map[string]uint64{"INFORMATIONAL": esp, "IKE_AUTH": 1},
 			},
-			ICMPErrors:     map[evidence.ICMPReason]uint64{evidence.FragNeeded: esp},
-			ICMPErrorsAway: map[evidence.ICMPReason]uint64{evidence.ProtUnreachable: esp},
-			Dropped:        dropped,
+			ICMPErrors:   map[evidence.ICMPReason]uint64{evidence.FragNeeded: esp},
+			LeaksWatched: evidence.Yes,
+			Dropped:      dropped,
 		}
 	}
 	notWatching := reading(70, 0, 5, 0)
@@ -80,8 +80,9 @@ func TestSince(t *testing.T) {
 			ESP: evidence.Traffic{Packets: 2, Bytes: 200},
 			IKE: map[string]uint64{"INFORMATIONAL": 2},
 		},
-		Talk:       evidence.IKETalk{Over: evidence.Seconds(time.Minute), Whole: true},
-		ICMPErrors: map[evidence.ICMPReason]uint64{evidence.FragNeeded: 2},
+		Talk:         evidence.IKETalk{Over: evidence.Seconds(time.Minute), Whole: true},
+		LeaksWatched: evidence.Yes,
+		ICMPErrors:   map[evidence.ICMPReason]uint64{evidence.FragNeeded: 2},
 	}
 	if diff := cmp.Diff(want, e, equateEmpty, unexported); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

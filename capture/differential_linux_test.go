@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,12 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
+	"vpnprobe/internal/wire/esp"
 )
 
 // script is traffic of a peer: frames, and which way they go.
 type script struct {
 	t     *testing.T
-	sends map[bool]func([]byte) // by outgoing
+	sends map[bool]func(...[]byte) // by outgoing
 	tags  []uint16
 	inAH  uint64 // packets of AH sent in
 	marks byte
@@ -169,6 +172,12 @@ func (s *script) leaks() {
 	)
 }
 
+func (s *script) manyLeaks() {
+	for i := range 400 {
+		s.send(true, ip4(host4, netip.AddrFrom4([4]byte{10, 2, 0, byte(i)}), 17, udp(uint16(1024+i), 53, make([]byte, 1000))))
+	}
+}
+
 // alike compares what two captures of the same packets counted. Their times
 // differ by what they took, and the kernel does not tell bursts.
 var alike = cmp.Options{
@@ -209,10 +218,10 @@ func oneCPU(t *testing.T) {
 // The ring, and the kernel's counting at each of its hooks, count the same
 // packets the same, field by field.
 func TestLiveDifferential(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
+	netnstest.Veth(t)
 	oneCPU(t)
 	peers := []Peer{{
 		Name: "p", Addrs: []netip.Addr{peer4, peer6},
@@ -229,19 +238,20 @@ func TestLiveDifferential(t *testing.T) {
 		l.fresh = 20 * time.Millisecond
 		l.mu.Unlock()
 	}
-	s := script{t: t, sends: map[bool]func([]byte){false: sender(t, "isp"), true: sender(t, "wan")}}
+	s := script{t: t, sends: map[bool]func(...[]byte){false: netnstest.Sender(t, "isp"), true: netnstest.Sender(t, "wan")}}
 	for name, l := range lives {
-		eventually(t, name+" is watching", func() bool { return !l.Counts("p").Watching.IsZero() })
+		netnstest.Eventually(t, name+" is watching", func() bool { return !l.Counts("p").Watching.IsZero() })
 	}
+	s.ah() // so that leaks are known for what they are
 	s.mark()
 	s.mark()
 	for name, l := range lives {
-		eventually(t, name+" has the first packets", func() bool { return l.Counts("p").In.AH.Packets == s.inAH })
+		netnstest.Eventually(t, name+" has the first packets", func() bool { return l.Counts("p").In.AH.Packets == s.inAH })
 	}
 	spi := uint32(0x1000)
 	for _, s.tags = range [][]uint16{nil, {etherVLAN}} {
 		phases := map[string]func(){
-			"ah": s.ah, "ike": s.ike, "icmp": s.errors, "leaks": s.leaks, "others": s.others,
+			"ah": s.ah, "ike": s.ike, "icmp": s.errors, "leaks": s.leaks, "others": s.others, "many leaks": s.manyLeaks,
 			"fragments of esp": func() {
 				s.fragments(50, func(seq uint32) []byte { return espPacket(0x800, seq, 72) })
 			},
@@ -278,10 +288,13 @@ func TestLiveDifferential(t *testing.T) {
 					return lives[name].Counts("p").Since(before[name], evidence.No)
 				}
 				for name, l := range lives {
-					eventually(t, name+" has the last packet", func() bool { return l.Counts("p").In.AH.Packets == s.inAH })
+					netnstest.Eventually(t, name+" has the last packet", func() bool { return l.Counts("p").In.AH.Packets == s.inAH })
 				}
 				if want := window("ring"); !want.Conclusive() {
 					t.Errorf("the ring has not seen it all: %+v", want)
+				}
+				if n := len(window("ring").Leaks); strings.Contains(phase, "leaks") != (n > 0) {
+					t.Errorf("%d kinds of leaks", n)
 				}
 				// Numbers that miss in a reading of the kernel's counters which
 				// packets may have overtaken are told with the next one.
@@ -299,5 +312,48 @@ func TestLiveDifferential(t *testing.T) {
 				}
 			})
 		}
+	}
+	flood(t, &s, lives)
+}
+
+// flood sends forged SPIs, more than any table has room for: each capture counts
+// all packets, and says that it could not keep the SPIs.
+func flood(t *testing.T, s *script, lives map[string]*Live) {
+	s.t, s.tags = t, nil
+	const n = 40_000
+	before := map[string]Counts{}
+	for name, l := range lives {
+		before[name] = l.Counts("p")
+	}
+	for range 2 { // the second time some are known, and most forgotten
+		for i := range uint32(n / 2) {
+			s.esp(false, false, false, 1<<24+i*7919, i)
+		}
+	}
+	s.mark()
+	for name, l := range lives {
+		netnstest.Eventually(t, name+" has the last packet", func() bool { return l.Counts("p").In.AH.Packets == s.inAH })
+		l.mu.Lock()
+		room := uint64(esp.MaxFlows + 4096) // of a table, and its newcomers
+		if l.kernel != nil {
+			room = uint64(l.kernel.Capacity())
+		}
+		l.mu.Unlock()
+		w := l.Counts("p").Since(before[name], evidence.No)
+		if w.In.ESP.Packets != n || w.In.Sequence.Lost != 0 || !w.Conclusive() {
+			t.Errorf("%s: %d packets of %d, lost %d, conclusive %v", name, w.In.ESP.Packets, n, w.In.Sequence.Lost, w.Conclusive())
+		}
+		if w.Forgotten < n/2-room || w.Forgotten > n {
+			t.Errorf("%s: %d forgotten of %d, with room for %d", name, w.Forgotten, n/2, room)
+		}
+		for _, i := range w.Interfaces {
+			if i.In.Packets != n+1 {
+				t.Errorf("%s: %d packets on %s", name, i.In.Packets, i.Name)
+			}
+		}
+	}
+	ring, tc := lives["ring"].Counts("p").In.ESP, lives["tc"].Counts("p").In.ESP
+	if ring != tc {
+		t.Errorf("the ring has %+v, the kernel %+v", ring, tc)
 	}
 }

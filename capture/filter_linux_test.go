@@ -8,12 +8,14 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"vpnprobe/internal/netnstest"
 )
 
 // The longest filters must find room where one replaces the other with the
 // kernel's least allowance, net.core.optmem_max of before Linux 6.7.
 func TestFilterRoom(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
 	if err := os.WriteFile("/proc/sys/net/core/optmem_max", []byte("20480"), 0); err != nil {

@@ -16,8 +16,8 @@ type flows struct {
 	gone [2]sequence
 	// before is what was counted of flows before they were the peer's.
 	before map[esp.Key]esp.Counts
-	// forgotten counts SPIs of scopes that the peer had before, less those
-	// that its scope forgot before it was the peer's.
+	// forgotten counts SPIs that the kernel forgot, and those of scopes that the
+	// peer had before, less those that its scope forgot before it was the peer's.
 	forgotten uint64
 }
 

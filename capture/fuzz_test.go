@@ -83,7 +83,7 @@ func total(c Counts, outgoing bool) uint64 {
 			n += l.Packets
 		}
 	}
-	for _, m := range []map[evidence.ICMPReason]uint64{c.ICMPErrors, c.ICMPErrorsAway} {
+	for _, m := range []map[evidence.ICMPReason]uint64{c.ICMPErrors, away(c)} {
 		for _, k := range m {
 			n += k
 		}

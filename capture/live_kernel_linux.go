@@ -27,37 +27,62 @@ const (
 
 // attach counts on a device within the kernel.
 func (l *Live) attach(t *tap, dev rawconn.Device) error {
-	if l.kernel == nil {
-		kernel, err := bpfcount.Open(bpfcount.Config{Peers: l.obs.addresses(), Leaks: l.remotes()})
-		if err != nil {
+	kernel := l.kernel
+	if kernel == nil {
+		var err error
+		if kernel, err = bpfcount.Open(bpfcount.Config{Peers: l.obs.addresses(), Leaks: l.remotes()}); err != nil {
 			return err
-		}
-		l.kernel, l.drops = kernel, 0
-		if l.run != nil {
-			l.startKernel()
 		}
 	}
 	xdp := l.cfg.XDP == XDPAlways || l.cfg.XDP == XDPAuto && t.hidden && dev.Driver == "veth"
-	hook, err := l.kernel.Attach(dev.Index, bpfcount.Options{XDP: xdp})
+	hook, err := kernel.Attach(dev.Index, bpfcount.Options{XDP: xdp})
 	t.noXDP = ""
 	if err != nil && xdp && !passing(err) {
 		t.noXDP = err.Error()
-		hook, err = l.kernel.Attach(dev.Index, bpfcount.Options{})
+		hook, err = kernel.Attach(dev.Index, bpfcount.Options{})
 	}
 	if err != nil {
+		if l.kernel == nil {
+			err = errors.Join(err, kernel.Close())
+		}
 		return err
+	}
+	if l.kernel == nil {
+		l.kernel, l.drops, l.counted = kernel, 0, map[string]int{}
+		l.obs.room = kernel.Capacity()
+		l.startKernel()
+	}
+	if l.counted[t.iface] != dev.Index {
+		l.counted[t.iface] = dev.Index
+		l.obs.anew(t.iface)
 	}
 	t.ifindex, t.hook, t.mode = dev.Index, hook, evidence.CaptureBPF
 	return nil
 }
 
-// detach ends the kernel's counting on an interface, with a last reading.
-func (l *Live) detach(t *tap) {
-	if l.kernel != nil {
-		_ = l.kernel.Detach(t.ifindex) // it is gone with its device, or with the counter
-		l.poll()
-	}
+// detach ends the kernel's counting on an interface, with a last reading. That
+// the interface is gone is no error.
+func (l *Live) detach(t *tap) error {
+	err := errors.Join(l.kernel.Detach(t.ifindex), l.poll())
 	t.hook = ""
+	return err
+}
+
+// closeIdle gives the kernel's counter up if it has no hook any more. What it
+// returns is to be called without the lock, for which its reader may be waiting.
+func (l *Live) closeIdle() (closing func()) {
+	for _, t := range l.taps {
+		if t.hook != "" {
+			return func() {}
+		}
+	}
+	kernel := l.kernel
+	l.kernel = nil
+	return func() {
+		if kernel != nil {
+			kernel.Close() // nothing is attached; the rest ends with its descriptors
+		}
+	}
 }
 
 // remotes returns the remote subnets that leaks are looked for in.
@@ -96,13 +121,12 @@ func (l *Live) watchDevice(ctx context.Context, t *tap) error {
 }
 
 // startKernel reads the frames that the kernel picks out, and its counts now
-// and then, until Run ends.
+// and then, until Run ends or the counter is closed.
 func (l *Live) startKernel() {
 	kernel, ctx := l.kernel, l.run
-	if kernel == nil {
+	if kernel == nil || ctx == nil {
 		return
 	}
-	kernel.SetReadDeadline(time.Time{})
 	stop := context.AfterFunc(ctx, func() { kernel.SetReadDeadline(time.Unix(1, 0)) })
 	l.wg.Go(func() {
 		defer stop()
@@ -115,30 +139,75 @@ func (l *Live) startKernel() {
 	l.wg.Go(func() {
 		for pauseFor(ctx, pollEvery) {
 			l.mu.Lock()
-			l.poll()
+			closed, closing := l.kernel != kernel, func() {}
+			if !closed {
+				closing = l.pollOrLose()
+			}
 			l.mu.Unlock()
+			if closing(); closed {
+				return
+			}
 		}
 	})
 }
 
-// showPicked counts a frame that the kernel picked out.
-func (l *Live) showPicked(f bpfcount.Frame) {
+// maxLeaks is how many leaks may wait for the kernel's counts to be read.
+const maxLeaks = 4096
+
+// showPicked counts a frame that the kernel picked out. That a leak is one is
+// only known once the peer was sent something by the same interface, which the
+// next reading of the kernel's counts tells: leaks wait for it.
+func (l *Live) showPicked(picked bpfcount.Frame) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range l.taps {
-		if t.hook != "" && t.ifindex == f.Ifindex {
-			l.show(Frame{
-				Data: f.Data, Link: LinkRaw, Interface: t.iface, Outgoing: f.Outgoing, WireLen: f.WireLen, Time: f.Time,
-			})
-			return
+		if t.hook == "" || t.ifindex != picked.Ifindex {
+			continue
+		}
+		f := Frame{
+			Data: picked.Data, Link: LinkRaw, Interface: t.iface, Outgoing: picked.Outgoing, WireLen: picked.WireLen, Time: picked.Time,
+		}
+		if picked.Leak && len(l.leaks) < maxLeaks {
+			f.Data = slices.Clone(f.Data)
+			l.leaks = append(l.leaks, f)
+		} else {
+			l.show(f)
+		}
+		return
+	}
+}
+
+// showLeaks counts the leaks that waited.
+func (l *Live) showLeaks() {
+	for _, f := range l.leaks {
+		l.show(f)
+	}
+	l.leaks = nil
+}
+
+// pollOrLose reads the kernel's counts. If that fails, what was counted with
+// them is lost. What it returns is to be called without the lock.
+func (l *Live) pollOrLose() (closing func()) {
+	var all []func()
+	if err := l.poll(); err != nil {
+		for _, t := range l.taps {
+			if t.hook != "" {
+				all = append(all, l.lose(t, err))
+			}
+		}
+	}
+	return func() {
+		for _, f := range all {
+			f()
 		}
 	}
 }
 
 // poll reads the kernel's counts.
-func (l *Live) poll() {
+func (l *Live) poll() error {
+	defer l.showLeaks()
 	if l.kernel == nil {
-		return
+		return nil
 	}
 	type flow struct {
 		key    esp.Key
@@ -149,7 +218,11 @@ func (l *Live) poll() {
 		flows[ifindex] = append(flows[ifindex], flow{k, s})
 		return true
 	}); err != nil {
-		return // the next reading has it
+		return err
+	}
+	totals := map[int][]kernelTotal{}
+	for _, t := range l.kernel.Totals() {
+		totals[t.Ifindex] = append(totals[t.Ifindex], kernelTotal{t.Key, volume{t.Packets, t.Bytes}, t.Last, t.Forgotten})
 	}
 	l.polled = time.Now()
 	for _, t := range l.taps {
@@ -157,6 +230,7 @@ func (l *Live) poll() {
 			continue
 		}
 		list := flows[t.ifindex]
+		l.obs.totals(t.iface, totals[t.ifindex])
 		l.obs.Samples(t.iface, l.polled, iter.Seq2[esp.Key, esp.Sample](func(yield func(esp.Key, esp.Sample) bool) {
 			for _, f := range list {
 				if !yield(f.key, f.sample) {
@@ -165,12 +239,14 @@ func (l *Live) poll() {
 			}
 		}))
 	}
+	return nil
 }
 
-func (l *Live) pollIfOld() {
+func (l *Live) pollIfOld() (closing func()) {
 	if l.kernel != nil && l.stopped.IsZero() && time.Since(l.polled) >= l.fresh {
-		l.poll()
+		return l.pollOrLose()
 	}
+	return func() {}
 }
 
 // Uncover says whether ESP offload hides what comes in on an interface from all
@@ -209,9 +285,10 @@ func (l *Live) turn(t *tap) (closing func()) {
 		return func() {}
 	}
 	if err == nil {
-		l.detach(t)
-		l.reckonAll(time.Now())
-		err = l.attach(t, dev)
+		if err = l.detach(t); err == nil { // else it might count twice
+			l.reckonAll(time.Now())
+			err = l.attach(t, dev)
+		}
 		l.obs.Gap(t.iface)
 		t.opened = time.Now()
 	}

@@ -7,18 +7,19 @@ import (
 	"testing"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
 
 // Where ESP offload hides what comes in, the capture turns to XDP, and counts
 // no packet twice, nor any as lost that passed meanwhile.
 func TestLiveUncover(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
+	netnstest.Veth(t)
 	oneCPU(t)
 	l := start(t, evidence.CaptureBPF, "wan", testPeers)
-	send := sender(t, "isp")
+	send := netnstest.Sender(t, "isp")
 	number := uint32(0)
 	receive := func(what string, n uint32) {
 		t.Helper()
@@ -26,9 +27,9 @@ func TestLiveUncover(t *testing.T) {
 			number++
 			send(eth(ip4(peer4, host4, 50, espPacket(1, number, 72))))
 		}
-		eventually(t, what, func() bool { return l.look().In.ESP.Packets == uint64(number) })
+		netnstest.Eventually(t, what, func() bool { return l.look().In.ESP.Packets == uint64(number) })
 	}
-	eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
+	netnstest.Eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
 	begin := l.Counts("p")
 	if sees, why := l.Uncover("wan", evidence.No); sees || why != "" {
 		t.Errorf("nothing is hidden: %v, %q", sees, why)
@@ -45,7 +46,7 @@ func TestLiveUncover(t *testing.T) {
 	}
 	number += 100 // passed while neither was attached
 	send(eth(ip4(peer4, host4, 50, espPacket(1, number, 72))))
-	eventually(t, "a packet at XDP", func() bool { return l.look().In.ESP.Packets == 11 })
+	netnstest.Eventually(t, "a packet at XDP", func() bool { return l.look().In.ESP.Packets == 11 })
 	number = 11
 	middle := l.Counts("p")
 	if w := middle.Since(begin, evidence.No); w.Conclusive() {
@@ -65,12 +66,12 @@ func TestLiveUncover(t *testing.T) {
 }
 
 func TestLiveUncoverNot(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
-	ip(t, "tuntap add dev other mode tap")
-	ip(t, "link set other up")
+	netnstest.Veth(t)
+	netnstest.IP(t, "tuntap add dev other mode tap")
+	netnstest.IP(t, "link set other up")
 	for name, tc := range map[string]struct {
 		cfg   Config
 		iface string
@@ -89,7 +90,7 @@ func TestLiveUncoverNot(t *testing.T) {
 			if sees, why := l.Uncover("nosuch", evidence.Yes); sees || why != "" {
 				t.Errorf("an interface that is not captured on: %v, %q", sees, why)
 			}
-			eventually(t, "a window without a break", func() bool {
+			netnstest.Eventually(t, "a window without a break", func() bool {
 				return l.Counts("p").Since(before, evidence.No).Conclusive()
 			})
 		})
@@ -126,10 +127,10 @@ func TestLiveFallsBack(t *testing.T) {
 
 // With everything allowed, the best is chosen by itself.
 func TestLiveBest(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
+	netnstest.Veth(t)
 	l := start(t, "", "wan", testPeers)
 	if s := l.State("p"); s != (State{Mode: evidence.CaptureBPF}) {
 		t.Errorf("%+v", s)
@@ -158,7 +159,7 @@ func TestLiveBest(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error)
 		go func() { ended <- brief.Run(ctx) }()
-		eventually(t, "Run", func() bool { return !brief.Counts("p").Watching.IsZero() })
+		netnstest.Eventually(t, "Run", func() bool { return !brief.Counts("p").Watching.IsZero() })
 		before := brief.Counts("p")
 		cancel()
 		if err := <-ended; err != nil {

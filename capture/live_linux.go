@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -50,8 +51,11 @@ type Live struct {
 	kernel  *bpfcount.Counter
 	drops   uint64          // of kernel, when last asked
 	polled  time.Time       // when kernel was last asked for its flows
+	counted map[string]int  // the devices that kernel was last attached to, by interface
+	leaks   []Frame         // that wait for the next reading of kernel
 	run     context.Context // nil while Run is not at work
-	stopped time.Time       // when Run ended; zero while it works
+	ran     bool            // Run was called
+	stopped time.Time       // when Run ended; zero before
 	wg      sync.WaitGroup  // what Run waits for
 }
 
@@ -89,8 +93,14 @@ func Open(cfg Config) (*Live, error) {
 // interface that cannot be captured on is tried again by Run, and told of by
 // [Counts.Reason].
 func (l *Live) SetPeers(peers []Peer) {
+	for _, f := range l.setPeers(peers) {
+		f()
+	}
+}
+
+func (l *Live) setPeers(peers []Peer) (closing []func()) {
 	l.mu.Lock()
-	var closing []func()
+	defer l.mu.Unlock()
 	now := time.Now()
 	l.countDrops()
 	l.reckonAll(now)
@@ -127,31 +137,21 @@ func (l *Live) SetPeers(peers []Peer) {
 			w.since = now
 		}
 	}
-	l.mu.Unlock()
-	for _, f := range closing {
-		f()
-	}
+	return closing
 }
 
+// errRun is the error of a second Run.
+var errRun = errors.New("capture: it runs already, or did")
+
 // Run counts until ctx ends, which is no error, or until Close. Interfaces that
-// go away are waited for.
+// go away are waited for. A second Run is an error.
 func (l *Live) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l.mu.Lock()
-	if l.isClosed() {
-		l.mu.Unlock()
-		return os.ErrClosed
+	err := l.begin(ctx)
+	if err != nil {
+		return err
 	}
-	l.reckonAll(time.Now())
-	l.run, l.stopped = ctx, time.Time{}
-	for _, t := range l.taps {
-		l.start(t)
-	}
-	l.startKernel()
-	l.mu.Unlock()
-
-	var err error
 	select {
 	case <-ctx.Done():
 	case <-l.done:
@@ -163,13 +163,38 @@ func (l *Live) Run(ctx context.Context) error {
 	l.run = nil
 	l.mu.Unlock()
 	l.wg.Wait()
+	l.end()()
+	return err
+}
+
+// begin starts what Run does.
+func (l *Live) begin(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.poll()
+	switch {
+	case l.isClosed():
+		return os.ErrClosed
+	case l.ran:
+		return errRun
+	}
+	l.reckonAll(time.Now())
+	l.run, l.ran = ctx, true
+	for _, t := range l.taps {
+		l.start(t)
+	}
+	l.startKernel()
+	return nil
+}
+
+// end takes the last reading.
+func (l *Live) end() (closing func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	closing = l.pollOrLose()
 	now := time.Now()
 	l.reckonAll(now)
 	l.stopped = now
-	return err
+	return closing
 }
 
 // Close ends the capture, and Run with it, and leaves nothing behind in the
@@ -187,14 +212,9 @@ func (l *Live) Close() {
 		}
 		closing = append(closing, l.lose(t, os.ErrClosed))
 	}
-	kernel := l.kernel
-	l.kernel = nil
 	l.mu.Unlock()
 	for _, f := range closing {
 		f()
-	}
-	if kernel != nil {
-		kernel.Close()
 	}
 }
 
@@ -211,9 +231,11 @@ func (l *Live) isClosed() bool {
 // last quarter of a second may still be missing. While Run is not at work,
 // nothing is counted, and the reading is of the time when Run ended.
 func (l *Live) Counts(name string) Counts {
+	closing := func() {}
+	defer func() { closing() }()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pollIfOld()
+	closing = l.pollIfOld()
 	l.countDrops()
 	now := time.Now()
 	if !l.stopped.IsZero() {

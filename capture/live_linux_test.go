@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
 
 // modes are the ways to capture that must count the same.
@@ -63,7 +64,7 @@ func runLive(t *testing.T, l *Live) {
 
 func (l *Live) look() seen {
 	c := l.Counts("p")
-	return seen{In: c.In, Out: c.Out, ICMP: c.ICMPErrors, Away: c.ICMPErrorsAway}
+	return seen{In: c.In, Out: c.Out, ICMP: c.ICMPErrors, Away: away(c)}
 }
 
 // marker is counted after all that was sent before it.
@@ -92,10 +93,10 @@ func caseFrames(tags ...uint16) [][]byte {
 // observer, from both directions and behind the VLAN tags that the kernel
 // takes out of the frame.
 func TestLive(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
+	netnstest.Veth(t)
 	for name, tc := range map[string]struct {
 		via  string
 		tags []uint16
@@ -109,12 +110,12 @@ func TestLive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := start(t, evidence.CaptureRing, "wan", testPeers)
 			before := l.Counts("p")
-			send := sender(t, tc.via)
+			send := netnstest.Sender(t, tc.via)
 			frames := caseFrames(tc.tags...)
 			for _, f := range frames {
 				send(f)
 			}
-			eventually(t, "the last packet", func() bool { return l.look().hasMarker() })
+			netnstest.Eventually(t, "the last packet", func() bool { return l.look().hasMarker() })
 			if diff := cmp.Diff(expect(frames), l.look(), equateEmpty); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -128,17 +129,17 @@ func TestLive(t *testing.T) {
 
 // What the kernel itself sends has been fragmented, and not by us.
 func TestLiveKernelFragments(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
-	ip(t, "address add 203.0.113.2/24 dev wan")
-	ip(t, "route add 198.51.100.0/24 via 203.0.113.1")
-	ip(t, "neighbour add 203.0.113.1 lladdr 02:00:00:00:00:01 dev wan")
+	netnstest.Veth(t)
+	netnstest.IP(t, "address add 203.0.113.2/24 dev wan")
+	netnstest.IP(t, "route add 198.51.100.0/24 via 203.0.113.1")
+	netnstest.IP(t, "neighbour add 203.0.113.1 lladdr 02:00:00:00:00:01 dev wan")
 	l := start(t, evidence.CaptureRing, "wan", testPeers)
 	// 20 + 3000 bytes of ESP: three fragments of at most 1500.
 	sendRaw(t, peer4, unix.IPPROTO_ESP, espPacket(1, 1, 2992))
-	eventually(t, "three fragments", func() bool { return l.look().Out.Fragments.Total() == 3 })
+	netnstest.Eventually(t, "three fragments", func() bool { return l.look().Out.Fragments.Total() == 3 })
 	want := evidence.Traffic{Packets: 1, Bytes: 3*20 + 3000}
 	if got := l.look().Out.ESP; got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
@@ -159,7 +160,7 @@ func sendRaw(t *testing.T, to netip.Addr, proto int, payload []byte) {
 }
 
 func TestLiveLoopback(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
 	peer := netip.MustParseAddr("127.0.0.2")
@@ -168,7 +169,7 @@ func TestLiveLoopback(t *testing.T) {
 		sendRaw(t, peer, unix.IPPROTO_ESP, espPacket(1, seq, 72))
 	}
 	sendRaw(t, peer, unix.IPPROTO_AH, make([]byte, 20))
-	eventually(t, "the last packet", func() bool { return l.look().Out.AH.Packets > 0 })
+	netnstest.Eventually(t, "the last packet", func() bool { return l.look().Out.AH.Packets > 0 })
 	want := evidence.Traffic{Packets: 10, Bytes: 1000}
 	if got := l.look().Out.ESP; got != want {
 		t.Errorf("counted %+v, want %+v: each packet passes twice", got, want)
@@ -177,7 +178,7 @@ func TestLiveLoopback(t *testing.T) {
 
 // A tun device has no link header.
 func TestLiveTun(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -193,10 +194,10 @@ func TestLiveTun(t *testing.T) {
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
 		t.Fatal(err)
 	}
-	ip(t, "link set wan up")
+	netnstest.IP(t, "link set wan up")
 	// Not the address of the packets, which the kernel would answer.
-	ip(t, "address add 203.0.113.9/32 dev wan")
-	ip(t, "route add 198.51.100.0/24 dev wan")
+	netnstest.IP(t, "address add 203.0.113.9/32 dev wan")
+	netnstest.IP(t, "route add 198.51.100.0/24 dev wan")
 
 	l := start(t, evidence.CaptureRing, "wan", testPeers)
 	var frames [][]byte
@@ -209,36 +210,36 @@ func TestLiveTun(t *testing.T) {
 	if _, err := unix.Write(fd, marker); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the last packet in", func() bool { return l.look().hasMarker() })
+	netnstest.Eventually(t, "the last packet in", func() bool { return l.look().hasMarker() })
 	want := expect(append(frames, eth(marker)))
 	if diff := cmp.Diff(want, l.look(), equateEmpty); diff != "" {
 		t.Errorf("in (-want +got):\n%s", diff)
 	}
 	sendRaw(t, peer4, unix.IPPROTO_ESP, espPacket(9, 9, 72))
 	want.Out.ESP = want.Out.ESP.Add(one(100))
-	eventually(t, "the packet out", func() bool { return l.look().Out.ESP == want.Out.ESP })
+	netnstest.Eventually(t, "the packet out", func() bool { return l.look().Out.ESP == want.Out.ESP })
 }
 
 func TestLiveSetPeers(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
+	netnstest.Veth(t)
 	l := start(t, evidence.CaptureRing, "wan", testPeers)
-	send := sender(t, "isp")
+	send := netnstest.Sender(t, "isp")
 	espIn := func(peer string) uint64 { return l.Counts(peer).In.ESP.Packets }
-	eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
+	netnstest.Eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
 	first := l.Counts("p")
 
 	send(eth(ip4(peer4, host4, 50, espPacket(1, 1, 72))))
 	send(eth(ip4(other4, host4, 50, espPacket(2, 1, 72))))
-	eventually(t, "the first packet", func() bool { return espIn("p") == 1 })
+	netnstest.Eventually(t, "the first packet", func() bool { return espIn("p") == 1 })
 
 	peers := append([]Peer{{Name: "q", Addrs: []netip.Addr{other4}}, {Name: "r", Addrs: nil}}, testPeers...)
 	l.SetPeers(on("wan", peers))
 	send(eth(ip4(peer4, host4, 50, espPacket(1, 2, 72))))
 	send(eth(ip4(other4, host4, 50, espPacket(2, 2, 72))))
-	eventually(t, "the second packets", func() bool { return espIn("p") == 2 && espIn("q") == 1 })
+	netnstest.Eventually(t, "the second packets", func() bool { return espIn("p") == 2 && espIn("q") == 1 })
 
 	if w := l.Counts("p").Since(first, evidence.No); !w.Conclusive() || w.In.ESP.Packets != 2 {
 		t.Errorf("the peer that stayed was not watched without a break: %+v", w)
@@ -254,10 +255,10 @@ func TestLiveSetPeers(t *testing.T) {
 // A filter by protocol, for more peers than the kernel is to compare, counts
 // only the peers all the same.
 func TestLiveManyPeers(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
+	netnstest.Veth(t)
 	// The memory for filters that kernels before 6.7 have. Where it is not a
 	// setting of the namespace, the file is not there.
 	const optmem = "/proc/sys/net/core/optmem_max"
@@ -271,7 +272,7 @@ func TestLiveManyPeers(t *testing.T) {
 		a = a.Next()
 	}
 	l := start(t, evidence.CaptureRing, "wan", peers) // the longest program that there is
-	send := sender(t, "isp")
+	send := netnstest.Sender(t, "isp")
 	for _, more := range [][]Peer{nil, {{Name: a.String(), Addrs: []netip.Addr{a}}}} {
 		l.SetPeers(on("wan", append(peers, more...)))
 		want := l.look()
@@ -280,12 +281,12 @@ func TestLiveManyPeers(t *testing.T) {
 		}
 		once := expect(caseFrames())
 		want.In.ESP = want.In.ESP.Add(once.In.ESP)
-		eventually(t, "the packets", func() bool { return l.look().In.ESP == want.In.ESP })
+		netnstest.Eventually(t, "the packets", func() bool { return l.look().In.ESP == want.In.ESP })
 	}
 }
 
 func TestLiveInterfaceComesAndGoes(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
 	for _, mode := range modes {
@@ -301,23 +302,23 @@ func comesAndGoes(t *testing.T, mode evidence.CaptureMode) {
 	packets := uint64(0)
 	works := func(what string) Counts {
 		t.Helper()
-		eventually(t, what, func() bool { return !l.Counts("p").Watching.IsZero() })
+		netnstest.Eventually(t, what, func() bool { return !l.Counts("p").Watching.IsZero() })
 		packets++
-		sender(t, "isp")(eth(ip4(peer4, host4, 50, espPacket(1, uint32(packets), 72))))
-		eventually(t, what+": a packet", func() bool { return l.look().In.ESP.Packets == packets })
+		netnstest.Sender(t, "isp")(eth(ip4(peer4, host4, 50, espPacket(1, uint32(packets), 72))))
+		netnstest.Eventually(t, what+": a packet", func() bool { return l.look().In.ESP.Packets == packets })
 		return l.Counts("p")
 	}
 	fails := func(what string, before Counts) {
 		t.Helper()
-		eventually(t, what, func() bool { return l.Counts("p").Watching.IsZero() })
+		netnstest.Eventually(t, what, func() bool { return l.Counts("p").Watching.IsZero() })
 		c := l.Counts("p")
 		if c.Reason == "" || c.Since(before, evidence.No).Conclusive() {
 			t.Errorf("%s: %+v", what, c)
 		}
 	}
-	veth(t)
+	netnstest.Veth(t)
 	c := works("the interface is made")
-	ip(t, "link set wan down")
+	netnstest.IP(t, "link set wan down")
 	fails("the interface goes down", c)
 	other, err := Open(Config{Mode: mode})
 	if err != nil {
@@ -328,27 +329,27 @@ func comesAndGoes(t *testing.T, mode evidence.CaptureMode) {
 		t.Errorf("opened while the interface is down: %q", got)
 	}
 	other.Close()
-	ip(t, "link set wan up")
+	netnstest.Up(t, "wan", "isp") // isp had no carrier either
 	d := works("the interface comes up")
 	if w := d.Since(c, evidence.No); w.Conclusive() || w.In.ESP.Packets != 1 {
 		t.Errorf("a window with a break in it: %+v", w)
 	}
-	ip(t, "link delete wan")
+	netnstest.IP(t, "link delete wan")
 	fails("the interface is deleted", d)
-	veth(t)
+	netnstest.Veth(t)
 	e := works("the interface is made again")
 	if w := l.Counts("p").Since(e, evidence.No); !w.Conclusive() {
 		t.Errorf("a window after the break: %+v", w)
 	}
-	ip(t, "link delete wan")
+	netnstest.IP(t, "link delete wan")
 }
 
 // What does not fit into the ring is counted to the last frame.
 func TestLiveDrops(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
+	netnstest.Veth(t)
 	const sent = 40_000 // of about 240 bytes each in a ring of 4 MiB
 	l, err := Open(Config{Mode: evidence.CaptureRing})
 	if err != nil {
@@ -357,7 +358,7 @@ func TestLiveDrops(t *testing.T) {
 	defer l.Close()
 	l.SetPeers(on("wan", testPeers))
 	first := l.Counts("p")
-	send := sender(t, "wan")
+	send := netnstest.Sender(t, "wan")
 	frame := eth(ip4(host4, peer4, 50, espPacket(1, 1, 100)))
 	for range sent {
 		send(frame)
@@ -369,7 +370,7 @@ func TestLiveDrops(t *testing.T) {
 	defer cancel()
 	ended := make(chan error)
 	go func() { ended <- l.Run(ctx) }()
-	eventually(t, "all frames accounted for", func() bool {
+	netnstest.Eventually(t, "all frames accounted for", func() bool {
 		c := l.Counts("p")
 		return c.Out.ESP.Packets+c.Dropped == sent
 	})
@@ -378,7 +379,7 @@ func TestLiveDrops(t *testing.T) {
 		t.Errorf("a window with drops: %+v", w)
 	}
 	send(frame)
-	eventually(t, "a packet after the drops", func() bool {
+	netnstest.Eventually(t, "a packet after the drops", func() bool {
 		return l.Counts("p").Out.ESP.Packets+c.Dropped == sent+1
 	})
 	if w := l.Counts("p").Since(c, evidence.No); !w.Conclusive() || w.Out.ESP.Packets != 1 {
@@ -399,10 +400,10 @@ func TestLiveDrops(t *testing.T) {
 // Nothing is left behind: no descriptor, no goroutine (TestMain sees to that),
 // and no program on the interface.
 func TestLiveClose(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
+	netnstest.Veth(t)
 	before := descriptors(t)
 	for _, mode := range modes {
 		l, err := Open(Config{Mode: mode})
@@ -412,7 +413,7 @@ func TestLiveClose(t *testing.T) {
 		l.SetPeers(on("wan", testPeers))
 		ended := make(chan error)
 		go func() { ended <- l.Run(context.Background()) }()
-		eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
+		netnstest.Eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
 		l.Close()
 		if err := <-ended; !errors.Is(err, os.ErrClosed) {
 			t.Errorf("%s: Run: %v, want os.ErrClosed", mode, err)

@@ -187,11 +187,11 @@ func (l *Live) explain(t *tap, cycling bool) {
 		return
 	}
 	if !cycling {
-		t.reason, t.normal = *t.normal, nil
+		t.why, t.reason, t.normal = t.normal.Why, t.normal.Reason, nil
 		return
 	}
-	normal := t.reason
-	t.normal = &normal
+	t.normal = &State{t.mode, t.why, t.reason}
+	t.why = evidence.CaptureRate
 	t.reason = fmt.Sprintf("capture on %s: listens %d s in %d, as more would cost this host too much: over %.0f packets/s, %.0f %% of a core, or frames dropped",
 		t.iface, listenTurns, cycleTurns, l.afford.packets, 100*l.afford.cpu)
 }

@@ -6,16 +6,17 @@ import (
 	"time"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
 
 // A ring that costs too much is closed most of the time: what it sees is real,
 // but nothing is called absent. When the load falls it stays open again, and
 // its windows are conclusive again.
 func TestLiveDutyCycle(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
-	veth(t)
+	netnstest.Veth(t)
 	l, err := Open(Config{Mode: evidence.CaptureRing})
 	if err != nil {
 		t.Fatal(err)
@@ -23,11 +24,11 @@ func TestLiveDutyCycle(t *testing.T) {
 	l.afford = budget{packets: 2000, cpu: 1, turn: 20 * time.Millisecond}
 	l.SetPeers(on("wan", testPeers))
 	runLive(t, l)
-	eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
+	netnstest.Eventually(t, "Run", func() bool { return !l.Counts("p").Watching.IsZero() })
 
 	before := l.Counts("p")
 	stop, stopped := make(chan struct{}), make(chan struct{})
-	send := sender(t, "wan")
+	send := netnstest.Sender(t, "wan")
 	go func() { // a flood that the filter rejects, which costs all the same
 		defer close(stopped)
 		frame := eth(ip4(host4, other4, 17, udp(1, 1, nil)))
@@ -40,10 +41,13 @@ func TestLiveDutyCycle(t *testing.T) {
 			}
 		}
 	}()
-	eventually(t, "the duty cycle", func() bool { return strings.Contains(l.State("p").Reason, "listens 1 s in 10") })
+	netnstest.Eventually(t, "the duty cycle", func() bool { return strings.Contains(l.State("p").Reason, "listens 1 s in 10") })
+	if s := l.State("p"); s.Mode != evidence.CaptureRing || s.Why != evidence.CaptureRate {
+		t.Errorf("in the duty cycle: %+v", s)
+	}
 	// Packets of the peer are seen in the turns that the ring is open.
-	peer := sender(t, "isp")
-	eventually(t, "a packet", func() bool {
+	peer := netnstest.Sender(t, "isp")
+	netnstest.Eventually(t, "a packet", func() bool {
 		peer(eth(ip4(peer4, host4, 50, espPacket(1, 1, 72))))
 		return l.look().In.ESP.Packets > 0
 	})
@@ -54,11 +58,14 @@ func TestLiveDutyCycle(t *testing.T) {
 
 	close(stop)
 	<-stopped
-	eventually(t, "the end of the duty cycle", func() bool { return l.State("p").Reason == "" })
+	netnstest.Eventually(t, "the end of the duty cycle", func() bool { return l.State("p").Reason == "" })
+	if s := l.State("p"); s.Why != evidence.CaptureConfigured {
+		t.Errorf("after the duty cycle: %+v", s)
+	}
 	before = l.Counts("p")
 	n := l.look().In.ESP.Packets
 	peer(eth(ip4(peer4, host4, 50, espPacket(1, 2, 72))))
-	eventually(t, "a packet after it", func() bool { return l.look().In.ESP.Packets == n+1 })
+	netnstest.Eventually(t, "a packet after it", func() bool { return l.look().In.ESP.Packets == n+1 })
 	if w := l.Counts("p").Since(before, evidence.No); !w.Conclusive() {
 		t.Errorf("a window after it: %+v", w)
 	}

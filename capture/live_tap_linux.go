@@ -28,7 +28,7 @@ type tap struct {
 	link   LinkType // of ring
 	drops  uint64   // of ring, since its reader last asked
 	paused bool     // the ring is closed for now, to spare the host
-	normal *string  // during the duty cycle, the reason without it
+	normal *State   // during the duty cycle, the state without it
 
 	ifindex int    // of the device that hook is on
 	hook    string // of the kernel's counting, "" without
@@ -52,17 +52,18 @@ func (l *Live) add(iface string) {
 // drop ends the capture on an interface. What it returns is to be called
 // without the lock.
 func (l *Live) drop(t *tap) (closing func()) {
-	delete(l.taps, t.iface)
 	if t.cancel != nil {
 		t.cancel()
 	}
-	return l.lose(t, os.ErrClosed)
+	closing = l.lose(t, os.ErrClosed)
+	delete(l.taps, t.iface) // it had a last reading
+	return closing
 }
 
 // open opens the best capture that there is, on whatever device has the
 // interface's name now.
 func (l *Live) open(t *tap) error {
-	if l.isClosed() {
+	if l.isClosed() || !l.stopped.IsZero() {
 		return os.ErrClosed
 	}
 	l.reckonAll(time.Now())
@@ -128,12 +129,16 @@ func (l *Live) lose(t *tap, why error) (closing func()) {
 		t.ring = nil
 		closing = func() { ring.Close() }
 	}
-	if t.hook != "" {
-		l.detach(t)
-	}
-	t.paused, t.normal = false, nil
 	t.mode, t.why = evidence.CaptureOff, whyNot(why)
 	t.reason = fmt.Sprintf("capture on %s: %v", t.iface, why)
+	if t.hook != "" {
+		if err := l.detach(t); err != nil {
+			t.reason += fmt.Sprintf("; the kernel's counting did not end in good order: %v", err)
+		}
+	}
+	ring, idle := closing, l.closeIdle()
+	closing = func() { ring(); idle() }
+	t.paused, t.normal = false, nil
 	return closing
 }
 

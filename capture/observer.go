@@ -30,6 +30,7 @@ type Observer struct {
 	scopes  []*scope
 	numbers int // of scopes there were
 	kernel  map[*device]*readings
+	room    int // for flows in the kernel's table
 	devices map[deviceID]*device
 	recent  *device // of the last frame
 	seen    twins
@@ -37,9 +38,17 @@ type Observer struct {
 	last    time.Time
 }
 
+// defaultRoom is for how many flows a kernel's table has room that does not say.
+const defaultRoom = 4096
+
 // NewObserver returns an observer of the given peers.
 func NewObserver(peers []Peer) *Observer {
-	o := &Observer{peers: map[string]*peer{}, devices: map[deviceID]*device{}, kernel: map[*device]*readings{}}
+	o := &Observer{
+		peers:   map[string]*peer{},
+		devices: map[deviceID]*device{},
+		kernel:  map[*device]*readings{},
+		room:    defaultRoom,
+	}
 	o.SetPeers(peers)
 	return o
 }
@@ -237,7 +246,6 @@ func (o *Observer) icmp(p *packet, d *device, outgoing bool, t time.Time) bool {
 	k := icmpKind{sender: addr(p.src), about: quoted.about(), mtu: p.statedMTU(why), why: why}
 	for _, peer := range from {
 		if peer.use(d).counts {
-			peer.errsAway[why]++
 			peer.errs.add(k, now)
 		}
 	}

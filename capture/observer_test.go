@@ -168,7 +168,18 @@ var packetCases = []struct {
 
 func look(o *Observer) seen {
 	c := o.Counts("p")
-	return seen{In: c.In, Out: c.Out, ICMP: c.ICMPErrors, Away: c.ICMPErrorsAway}
+	return seen{In: c.In, Out: c.Out, ICMP: c.ICMPErrors, Away: away(c)}
+}
+
+// away returns the ICMP errors about packets from the peer.
+func away(c Counts) map[evidence.ICMPReason]uint64 {
+	m := map[evidence.ICMPReason]uint64{}
+	for _, e := range c.ICMP {
+		if !e.Ours {
+			m[e.Reason] += e.Count
+		}
+	}
+	return m
 }
 
 // cooked and cooked2 are Linux cooked captures.

@@ -2,13 +2,10 @@ package capture
 
 import (
 	"bufio"
-	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/google/gopacket/pcapgo"
 )
 
 // maxFileFrame is the longest frame that a capture file may hold, in bytes: the
@@ -22,23 +19,14 @@ const (
 	magicGzip = 0x1f8b
 )
 
-// The first four bytes of a classic file, as a little-endian number: of
-// microseconds and of nanoseconds, in both byte orders.
-const (
-	magicMicro    = 0xa1b2c3d4
-	magicNano     = 0xa1b23c4d
-	magicMicroBig = 0xd4c3b2a1
-	magicNanoBig  = 0x4d3cb2a1
-)
-
 // PcapReader reads the frames of a recorded capture one by one, in the pcap or
 // the pcapng format, compressed by gzip or not. It needs memory for one frame,
 // whatever the file says of itself.
 type PcapReader struct {
-	r       io.Reader
-	next    func() (Frame, error) // nil until the format is known
-	dropped *uint64
-	err     error
+	r    io.Reader
+	next func() (Frame, error) // nil until the format is known
+	ng   *ngReader             // of pcapng
+	err  error
 }
 
 // NewPcapReader returns a reader of a capture. Nothing is read before
@@ -68,11 +56,19 @@ func (p *PcapReader) Next() (Frame, error) {
 // the file tells and was read: only pcapng can tell, and most writers do so at
 // the end.
 func (p *PcapReader) Dropped() uint64 {
-	if p.dropped == nil {
+	if p.ng == nil {
 		return 0
 	}
-	return *p.dropped
+	return p.ng.dropped
 }
+
+// Begun reports whether the format of the capture is known by now: a file that
+// is broken before has no beginning of a capture.
+func (p *PcapReader) Begun() bool { return p.next != nil }
+
+// Unfinished reports whether the capture is a recording of [Recorder] that is
+// not finished: its recorder still runs, or was killed.
+func (p *PcapReader) Unfinished() bool { return p.ng != nil && p.ng.unfinished }
 
 // begin finds out the format.
 func (p *PcapReader) begin() error {
@@ -82,7 +78,7 @@ func (p *PcapReader) begin() error {
 		return noEOF(err)
 	}
 	if binary.BigEndian.Uint16(magic) == magicGzip {
-		z, err := gzip.NewReader(b)
+		z, err := newGunzip(b)
 		if err != nil {
 			return noEOF(err)
 		}
@@ -94,7 +90,7 @@ func (p *PcapReader) begin() error {
 	switch binary.LittleEndian.Uint32(magic) {
 	case magicNg:
 		r := &ngReader{r: b}
-		p.next, p.dropped = r.frame, &r.dropped
+		p.next, p.ng = r.frame, r
 		return nil
 	case magicMicro, magicNano, magicMicroBig, magicNanoBig:
 		p.next, err = classicFrames(b)
@@ -119,33 +115,6 @@ func ReadPcap(r io.Reader, show func(Frame)) error {
 	}
 }
 
-// classicFrames returns what reads the frames of a classic file.
-func classicFrames(b *bufio.Reader) (func() (Frame, error), error) {
-	// pcapgo keeps only 8 bits of the link type: too few for LinkSLL2.
-	header, err := b.Peek(24)
-	if err != nil {
-		return nil, noEOF(err)
-	}
-	big := header[0] == 0xa1
-	link := fileLink(uint32At(header[20:], big))
-	r, err := pcapgo.NewReader(b)
-	if err != nil {
-		return nil, err
-	}
-	// Some writers state no limit, or one that they do not keep.
-	r.SetSnaplen(maxFileFrame)
-	return func() (Frame, error) {
-		frame, info, err := r.ZeroCopyReadPacketData()
-		if err == io.EOF && info.CaptureLength == 0 {
-			return Frame{}, io.EOF // between frames
-		}
-		if err != nil {
-			return Frame{}, noEOF(err)
-		}
-		return Frame{Data: frame, Link: link, WireLen: info.Length, Time: info.Timestamp}, nil
-	}, nil
-}
-
 // fileLink is the link type in the header of a file, whose upper bits hold
 // other things, and which some systems write by their own numbers.
 func fileLink(v uint32) LinkType {
@@ -154,13 +123,6 @@ func fileLink(v uint32) LinkType {
 		return LinkRaw
 	}
 	return LinkType(v)
-}
-
-func uint32At(b []byte, big bool) uint32 {
-	if big {
-		return binary.BigEndian.Uint32(b)
-	}
-	return binary.LittleEndian.Uint32(b)
 }
 
 // noEOF turns the end of the file within something into an error.

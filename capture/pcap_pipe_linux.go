@@ -26,7 +26,7 @@ type Pipe struct {
 const pipeGrace = 2 * time.Second
 
 // NewPipe returns a reader of the file, which stays its owner's to close.
-// quiet, unless it is nil, is called whenever nothing came for a while; the
+// quiet, unless it is nil, is called again and again while nothing comes; the
 // file is not read meanwhile.
 func NewPipe(ctx context.Context, f *os.File, quiet func()) *Pipe {
 	return &Pipe{ctx: ctx, file: f, quiet: quiet, grace: pipeGrace}
@@ -36,7 +36,6 @@ func NewPipe(ctx context.Context, f *os.File, quiet func()) *Pipe {
 // returns its error as soon as nothing more comes, and no later than some
 // seconds after.
 func (p *Pipe) Read(b []byte) (int, error) {
-	told := false
 	for {
 		ended := p.ctx.Err()
 		if ended != nil && p.until.IsZero() {
@@ -54,11 +53,8 @@ func (p *Pipe) Read(b []byte) (int, error) {
 			return p.file.Read(b)
 		case ended != nil:
 			return 0, ended
-		case !told:
-			told = true
-			if p.quiet != nil {
-				p.quiet()
-			}
+		case p.quiet != nil:
+			p.quiet()
 		}
 	}
 }

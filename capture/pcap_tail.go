@@ -29,8 +29,9 @@ type Tail struct {
 	pause  time.Duration
 }
 
-// OpenTail opens a file to follow. quiet, unless it is nil, is called whenever
-// all that was written has been read; the file is not read meanwhile.
+// OpenTail opens a file to follow. quiet, unless it is nil, is called when all
+// that was written has been read, and again and again while nothing more comes;
+// the file is not read meanwhile.
 func OpenTail(ctx context.Context, path string, quiet func()) (*Tail, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -43,7 +44,6 @@ func OpenTail(ctx context.Context, path string, quiet func()) (*Tail, error) {
 // when that ends, and [ErrReplaced] or [ErrTruncated] when the file will not
 // grow any more. A file whose name was only removed may still grow.
 func (t *Tail) Read(b []byte) (int, error) {
-	told := false
 	for {
 		if err := t.ctx.Err(); err != nil {
 			return 0, err
@@ -62,10 +62,9 @@ func (t *Tail) Read(b []byte) (int, error) {
 			}
 			return 0, why
 		}
-		if !told && t.quiet != nil {
+		if t.quiet != nil {
 			t.quiet()
 		}
-		told = true
 		select {
 		case <-t.ctx.Done():
 		case <-time.After(t.pause):

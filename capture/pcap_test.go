@@ -234,6 +234,14 @@ func TestReadPcapErrors(t *testing.T) {
 	device := ngBlock(ngInterface, 1, 0, 0, 0, 0, 0, 0, 0)
 	tooLong := classic(t, builtFrames(t))
 	binary.LittleEndian.PutUint32(tooLong[24+8:], maxFileFrame+1)
+	moreThanWas := classic(t, builtFrames(t))
+	moreThanWas[24+8]++
+	oldVersion := classic(t, nil)
+	oldVersion[4] = 1
+	damagedGzip := compress(classic(t, builtFrames(t)))
+	for i := range damagedGzip[10:] {
+		damagedGzip[10+i] = 0xff
+	}
 	for name, tc := range map[string]struct {
 		file []byte
 		want string
@@ -242,7 +250,11 @@ func TestReadPcapErrors(t *testing.T) {
 		"text":           {[]byte("this is not a capture file, but long"), "capture file: neither pcap nor pcapng: it begins with the bytes 74686973"},
 		"header cut":     {classic(t, nil)[:20], "capture file: unexpected EOF"},
 		"gzip cut":       {compress(classic(t, nil))[:12], "capture file: unexpected EOF"},
-		"frame too long": {tooLong, "capture file: capture length exceeds snap length: 262145 > 262144"},
+		"gzip damaged":   {damagedGzip, "capture file: its compressed data is damaged"},
+		"gzip header":    {[]byte{0x1f, 0x8b, 7, 0, 0, 0, 0, 0, 0, 0}, "capture file: its compressed data is damaged"},
+		"version":        {oldVersion, "capture file: pcap of version 1.4: want 2.4"},
+		"frame too long": {tooLong, "capture file: packet of 262145 bytes: want at most 262144"},
+		"more than was":  {moreThanWas, "capture file: 115 bytes of a packet of 114"},
 		"byte order":     {ngBlock(magicNg, 1, 2, 3, 4), "capture file: section of no known byte order"},
 		"huge block":     {slices.Concat(ngSection, []byte{6, 0, 0, 0, 0xfc, 255, 255, 255}), "capture file: block of 4294967292 bytes"},
 		"small section":  {ngBlock(magicNg, 0x4d, 0x3c, 0x2b, 0x1a), "capture file: block of 16 bytes"},

@@ -55,6 +55,9 @@ type ngReader struct {
 	block   []byte    // of the current block
 	last    time.Time // of the frame before
 	dropped uint64    // in all sections
+	// unfinished is true when the comment of a section says that its recorder
+	// has not finished it.
+	unfinished bool
 }
 
 // ngDevice is an interface that a file describes.
@@ -123,6 +126,13 @@ func (r *ngReader) next() (Frame, bool, error) {
 
 func (r *ngReader) decode(typ uint32, body []byte) (Frame, bool, error) {
 	switch typ {
+	case magicNg:
+		// byte order (4), version (2, 2), length of the section (8), options
+		r.options(body[16:], func(code uint16, value []byte) {
+			if code == ngOptionComment && string(value) == notFinished {
+				r.unfinished = true
+			}
+		})
 	case ngInterface:
 		return Frame{}, false, r.device(body)
 	case ngStatistics:

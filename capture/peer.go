@@ -30,15 +30,14 @@ type peer struct {
 	locals  subnets
 	watched bool // leaks to remote are looked for
 
-	in, out  traffic
-	flows    flows
-	uses     []*use
-	talk     *ikeconv.Conversation
-	talked   time.Time // when the last message passed
-	leaks    [len(leakKinds)]leak
-	errsIn   [len(reasons)]uint64 // ICMP errors about packets to the peer
-	errsAway [len(reasons)]uint64 // ICMP errors about packets from the peer
-	errs     icmpLog              // both
+	in, out traffic
+	flows   flows
+	uses    []*use
+	talk    *ikeconv.Conversation
+	talked  time.Time // when the last message passed
+	leaks   [len(leakKinds)]leak
+	errsIn  [len(reasons)]uint64 // ICMP errors about packets to the peer
+	errs    icmpLog              // and those about packets from the peer
 }
 
 func newPeer() *peer { return &peer{talk: ikeconv.New()} }

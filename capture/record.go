@@ -64,6 +64,10 @@ type Recorded struct {
 	Err error
 }
 
+// notFinished is the comment of a recording until it gets its own. Whoever sees
+// it later sees that there is none.
+const notFinished = "This recording was not finished: the recorder was killed."
+
 const (
 	recordBuffer  = 64 << 10
 	recordFlush   = time.Second // how old unwritten frames may be
@@ -86,7 +90,7 @@ func NewRecorder(cfg RecordConfig) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	head := appendHead(nil, cfg.App, "This recording was not finished: the recorder was killed.")
+	head := appendHead(nil, cfg.App, notFinished)
 	if _, err := f.Write(head); err != nil {
 		f.Close()
 		os.Remove(cfg.Path)

@@ -274,8 +274,26 @@ func TestRecordKilled(t *testing.T) {
 	if n := len(recorded(t, path)); n < 3 {
 		t.Errorf("%d frames before the end", n)
 	}
-	if b, _ := os.ReadFile(path); !bytes.Contains(b[:200], []byte("not finished")) {
-		t.Errorf("the file does not say that it is not finished: %q", b[:200])
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(file[:200], []byte("not finished")) || !unfinished(file) {
+		t.Errorf("the file does not say that it is not finished: %q", file[:200])
+	}
+	r.Finish(func(Recorded) string { return "all of it" }, 0)
+	if file, err = os.ReadFile(path); err != nil || unfinished(file) {
+		t.Errorf("once finished, the file says that it is not: %v", err)
+	}
+}
+
+// unfinished reports whether a reader says so of a file.
+func unfinished(file []byte) bool {
+	r := NewPcapReader(bytes.NewReader(file))
+	for {
+		if _, err := r.Next(); err != nil {
+			return r.Unfinished()
+		}
 	}
 }
 

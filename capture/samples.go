@@ -11,6 +11,7 @@ import (
 // readings is what the kernel said last of the flows on one interface.
 type readings struct {
 	flows  map[esp.Key]*reading
+	totals map[esp.Key]kernelTotal
 	number uint64 // of the readings so far
 	gap    bool   // packets passed uncounted since the last one
 }
@@ -26,10 +27,18 @@ type reading struct {
 // taken for one that the kernel has forgotten: one reading may leave it out.
 const forgetAfter = 8
 
-// Samples takes a reading of the flows that the kernel counts on an interface.
-// They are cumulative since the counting there began; at is when they were read.
-func (o *Observer) Samples(iface string, at time.Time, list iter.Seq2[esp.Key, esp.Sample]) {
-	o.reach(at)
+// kernelTotal is all that the kernel counted on an interface of one peer, in one
+// direction by one protocol: also of flows that it has no more. The key has no
+// SPI, and only the peer's address.
+type kernelTotal struct {
+	key       esp.Key
+	volume    volume
+	last      time.Time
+	forgotten uint64 // flows
+}
+
+// readings returns what the kernel said last of an interface.
+func (o *Observer) readings(iface string) (*device, *readings) {
 	d := o.device(&Frame{Interface: iface}, &framing{})
 	d.directed = true
 	r := o.kernel[d]
@@ -37,6 +46,51 @@ func (o *Observer) Samples(iface string, at time.Time, list iter.Seq2[esp.Key, e
 		r = &readings{flows: map[esp.Key]*reading{}}
 		o.kernel[d] = r
 	}
+	return d, r
+}
+
+// anew says that the kernel begins to count on an interface from 0.
+func (o *Observer) anew(iface string) {
+	d, _ := o.readings(iface)
+	delete(o.kernel, d)
+}
+
+// totals takes a reading of what the kernel counts on an interface besides the
+// flows, whose packets and bytes it then has: Samples does not count them.
+func (o *Observer) totals(iface string, list []kernelTotal) {
+	d, r := o.readings(iface)
+	was := r.totals
+	r.totals = make(map[esp.Key]kernelTotal, len(list))
+	for _, t := range list {
+		r.totals[t.key] = t
+		e := was[t.key]
+		if t.volume.packets < e.volume.packets || t.volume.bytes < e.volume.bytes {
+			e = kernelTotal{} // counted anew
+		}
+		v := volume{t.volume.packets - e.volume.packets, t.volume.bytes - e.volume.bytes}
+		forgotten := less(t.forgotten, e.forgotten)
+		k, ok := kindOf(&t.key)
+		if !ok || v == (volume{}) && forgotten == 0 {
+			continue
+		}
+		far := t.key.Src
+		if t.key.Outgoing {
+			far = t.key.Dst
+		}
+		for _, p := range o.peersAt(far) {
+			if u := p.use(d); u.counts {
+				p.countVolume(k, v, t.key.Outgoing, u, t.last)
+				p.flows.forgotten += forgotten
+			}
+		}
+	}
+}
+
+// Samples takes a reading of the flows that the kernel counts on an interface.
+// They are cumulative since the counting there began; at is when they were read.
+func (o *Observer) Samples(iface string, at time.Time, list iter.Seq2[esp.Key, esp.Sample]) {
+	o.reach(at)
+	d, r := o.readings(iface)
 	r.number++
 	if r.gap {
 		for _, f := range r.flows {
@@ -65,9 +119,9 @@ func (o *Observer) Samples(iface string, at time.Time, list iter.Seq2[esp.Key, e
 			}
 			if p.scope != done {
 				done = p.scope
-				done.kernel(d).Add(key, told, at)
+				done.kernel(d, o.room).Add(key, told, at)
 			}
-			p.countSample(&key, &delta, u)
+			p.countSample(&key, &delta, u, r.totals == nil)
 			if key.Protocol == esp.UDP {
 				rest = append(rest, laterFragments{&p.direction(key.Outgoing).fragments, delta.Fragments})
 			}
@@ -133,8 +187,23 @@ func (p *peer) direction(out bool) *traffic {
 	return &p.in
 }
 
-// countSample counts what a flow that the kernel counts has grown by.
-func (p *peer) countSample(key *esp.Key, delta *esp.Sample, u *use) {
+// kindOf tells the kind of a flow's packets; of fragments of UDP without ports
+// nobody knows.
+func kindOf(key *esp.Key) (k kind, ok bool) {
+	switch {
+	case key.Protocol == esp.UDP:
+		return kindNone, false
+	case key.Protocol == esp.AH:
+		return kindAH, true
+	case key.Encap:
+		return kindESPInUDP, true
+	}
+	return kindESP, true
+}
+
+// countSample counts what a flow that the kernel counts has grown by, packets
+// and bytes if they are not counted apart.
+func (p *peer) countSample(key *esp.Key, delta *esp.Sample, u *use, volumes bool) {
 	v := volume{delta.Packets, delta.Bytes}
 	if v == (volume{}) {
 		return
@@ -142,17 +211,18 @@ func (p *peer) countSample(key *esp.Key, delta *esp.Sample, u *use) {
 	if key.Outgoing {
 		u.sentFrom(key.Src.AsSlice())
 	}
-	k := kindESP
-	switch {
-	case key.Protocol == esp.UDP:
-		return // of IKE or ESP
-	case key.Protocol == esp.AH:
-		k = kindAH
-	case key.Encap:
-		k = kindESPInUDP
+	k, ok := kindOf(key)
+	if !ok {
+		return
 	}
-	t := p.direction(key.Outgoing)
-	t.of(k).add(v)
-	t.fragments.addSample(k, delta.Fragments)
-	u.passed(v, key.Outgoing, delta.Last.UnixNano())
+	p.direction(key.Outgoing).fragments.addSample(k, delta.Fragments)
+	if volumes {
+		p.countVolume(k, v, key.Outgoing, u, delta.Last)
+	}
+}
+
+// countVolume counts encrypted packets, of which the last passed at a time.
+func (p *peer) countVolume(k kind, v volume, out bool, u *use, last time.Time) {
+	p.direction(out).of(k).add(v)
+	u.passed(v, out, last.UnixNano())
 }

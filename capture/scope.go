@@ -30,14 +30,12 @@ func (s *scope) on(d *device) bool {
 	return len(s.interfaces) == 0 || !d.id.named() || slices.Contains(s.interfaces, d.name)
 }
 
-// kernelFlows is how many flows the kernel's table holds, of all interfaces.
-const kernelFlows = 4096
-
-// kernel returns what the kernel counts on an interface.
-func (s *scope) kernel(d *device) *esp.Sampled {
+// kernel returns what the kernel counts on an interface. Its table has room for
+// so many flows, of all interfaces.
+func (s *scope) kernel(d *device, room int) *esp.Sampled {
 	c := s.counted[d]
 	if c == nil {
-		c = esp.NewSampled(kernelFlows)
+		c = esp.NewSampled(room)
 		c.Leave = s.leave
 		s.counted[d] = c
 	}
@@ -82,14 +80,9 @@ func (p *packet) part() esp.Fragment {
 	return esp.LastFragment
 }
 
-// forgotten returns how many SPIs were forgotten.
-func (s *scope) forgotten() uint64 {
-	n := s.shown.Forgotten()
-	for _, c := range s.counted {
-		n += c.Forgotten()
-	}
-	return n
-}
+// forgotten returns how many SPIs were forgotten of those shown. The kernel
+// tells of its own.
+func (s *scope) forgotten() uint64 { return s.shown.Forgotten() }
 
 // leave is told of a flow that had to leave: its peers' totals stay.
 func (s *scope) leave(k esp.Key, c esp.Counts) {
@@ -166,7 +159,7 @@ func (o *Observer) scopeOf(interfaces []string, old []*scope) *scope {
 		s = newScope(interfaces, o.numbers)
 		for d, r := range o.kernel { // what was counted before is not new
 			if s.on(d) {
-				c := s.kernel(d)
+				c := s.kernel(d, o.room)
 				for k, f := range r.flows {
 					c.Add(k, f.told, o.last)
 				}

@@ -11,32 +11,33 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
 
 // tcpdump records what the ring sees; the recording must count the same, and
 // so must tcpdump's own filters.
 func TestLiveAgainstTcpdump(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
 	if _, err := exec.LookPath("tcpdump"); err != nil {
 		t.Skip("needs tcpdump")
 	}
-	veth(t)
+	netnstest.Veth(t)
 	file := filepath.Join(t.TempDir(), "wan.pcap")
 	stop := tcpdump(t, file)
 	l := start(t, evidence.CaptureRing, "wan", testPeers)
-	send := sender(t, "isp")
+	send := netnstest.Sender(t, "isp")
 	for _, tags := range [][]uint16{nil, {etherVLAN}} {
 		for _, f := range caseFrames(tags...) {
 			send(f)
 		}
 	}
 	want := expect(append(caseFrames(), caseFrames()...))
-	eventually(t, "the last packet", func() bool { return cmp.Equal(l.look(), want, equateEmpty) })
+	netnstest.Eventually(t, "the last packet", func() bool { return cmp.Equal(l.look(), want, equateEmpty) })
 	// tcpdump ends with frames unread if it is told to too soon.
 	var got seen
-	eventually(t, "tcpdump's last packet", func() bool {
+	netnstest.Eventually(t, "tcpdump's last packet", func() bool {
 		got = seen{}
 		f, err := os.Open(file)
 		if err != nil {

@@ -96,7 +96,7 @@ func childProposalMismatch(f *facts) verdict {
 // answers of the same size.
 func (f *facts) childRefused(n evidence.IKENegotiation) verdict {
 	return f.refused(Possible, answerText(n),
-		say("the authentication succeeded and the tunnel was refused: its ESP algorithms, its subnets or its mode; the IKE log of either end tells which", "认证成功但隧道被拒绝：原因可能是 ESP 算法、网段或模式；任一端的 IKE 日志可以区分"))
+		say("the authentication succeeded and the tunnel was refused: for its ESP algorithms (child_proposal_mismatch), its subnets (traffic_selector_mismatch) or its mode; the sizes do not tell which, the IKE log of either end does", "认证成功但隧道被拒绝：原因可能是 ESP 算法（child_proposal_mismatch）、网段（traffic_selector_mismatch）或模式；报文长度无法区分，任一端的 IKE 日志可以"))
 }
 
 // pfsMismatch: the peer wants another key exchange for a new child SA than the

@@ -13,16 +13,28 @@ import (
 func dpdNotAnsweredLocally(f *facts) verdict {
 	in := f.Capture.Talk.In
 	if n := f.Capture.Talk.Ignored; n > 0 && f.Capture.Talk.Whole && (f.saUp() == evidence.Yes || f.recorded()) {
-		return yes(Likely,
+		v := yes(Likely,
 			say("the peer repeats its requests (%d of them three times or more), and this side's IKE daemon says nothing at all", "对端不断重发请求（其中 %d 个重发至少两次），而本端 IKE 服务毫无应答", n),
 			say("the capture began too late to see an answer to any of its kind", "抓包开始得较晚，未看到此前对此类请求的应答"))
+		queue, known := f.Host.IKEBacklog.Get()
+		if known && queue > 0 {
+			v.evidence = append(v.evidence, say("%d bytes wait at this host's IKE ports for the daemon to read them", "本机 IKE 端口有 %d 字节等待 IKE 服务读取", queue))
+		} else if f.unrefuted() {
+			// Requests for an SPI that nobody uses may be forged, and a daemon
+			// may ignore them.
+			v.confidence, v.harmless = Possible, true
+		}
+		return v
 	}
 	if in.DPD.Trailing == 0 || in.Retransmissions < minWirePackets-1 || !f.Capture.Talk.Whole {
 		return no
 	}
-	return yes(Certain,
+	v := yes(Certain,
 		say("%d dead peer detection requests of the peer came in and were given up unanswered, %d were answered before", "收到对端 %d 个 DPD 请求但未应答，此前应答过 %d 个", in.DPD.Missed, in.DPD.Answered),
 		say("it repeated its requests %d times; no answer left this host", "对端重发请求 %d 次；本机没有发出应答", in.Retransmissions))
+	// After a restart or a failover the peer may still ask for the IKE SA before.
+	v.harmless = f.works() && in.Answered > 0
+	return v
 }
 
 // dpdTimeout: the peer has stopped to answer this side's IKE daemon.
@@ -32,7 +44,7 @@ func dpdTimeout(f *facts) verdict {
 		return no
 	}
 	v := yes(Certain, say("%d dead peer detection requests of this side's IKE daemon were given up unanswered after %d retransmissions", "本端 IKE 服务的 %d 个 DPD 请求在重发 %d 次后仍无应答", out.DPD.Missed, out.Retransmissions))
-	v.harmless = f.works()
+	v.harmless = f.unrefuted()
 	return v
 }
 
@@ -48,6 +60,9 @@ func ikeExchangeTimeout(f *facts) verdict {
 	case evidence.ReachedAsked:
 		seen = say("the first message of this side's IKE daemon gets no answer (%d negotiations, %d retransmissions)", "本端 IKE 服务的首个报文无应答（%d 次协商，重发 %d 次）", n.Repeated, f.Capture.Talk.Out.Retransmissions)
 	case evidence.ReachedAuthSent:
+		if n.AnswerBytes > 0 {
+			return no // there was an answer, of a length that tells nothing
+		}
 		where := 500
 		if n.NATT {
 			where = 4500
@@ -57,7 +72,10 @@ func ikeExchangeTimeout(f *facts) verdict {
 		return no
 	}
 	v := yes(Certain, seen)
-	v.harmless = f.works()
+	if n.Version == 1 && n.Reached == evidence.ReachedAuthSent {
+		v.evidence = append(v.evidence, say("IKEv1 has no answer for what it cannot decrypt: a wrong key looks the same", "IKEv1 对无法解密的报文没有应答：密钥错误时表现相同"))
+	}
+	v.harmless = f.unrefuted()
 	return v
 }
 
@@ -79,7 +97,7 @@ func multiValueProposal(f *facts) verdict {
 			EN: fmt.Sprintf("%s offers several values of: %s (%s)", who.EN, what, o.Text),
 			ZH: fmt.Sprintf("%s就以下属性提供了多个取值：%s（%s）", who.ZH, what, o.Text),
 		}
-		harmless := o.Answered == evidence.Yes || f.works()
+		harmless := o.Answered == evidence.Yes || f.unrefuted()
 		if !v.holds {
 			v = yes(Possible)
 			v.harmless = true

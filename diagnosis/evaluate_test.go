@@ -259,7 +259,7 @@ func TestEvaluate(t *testing.T) {
 		{"ESP blocked", func(s *evidence.Snapshot) { oneWay(s) }, "esp_blocked", ""},
 		{"one-way, but the capture saw ESP come in", func(s *evidence.Snapshot) {
 			oneWay(s)
-			s.Capture = evidence.Capture{Mode: evidence.CaptureRing, Blind: evidence.No, Over: 1, In: evidence.WireTraffic{ESP: evidence.Traffic{Packets: 9}}}
+			s.Capture = evidence.Capture{Mode: evidence.CaptureRing, Blind: evidence.No, Over: 1, In: evidence.WireTraffic{ESP: evidence.Traffic{Packets: 9}, Sequence: evidence.Sequence{Expected: 9}}}
 		}, "inner_unreachable", ""},
 		{"one-way, nothing was sent", func(s *evidence.Snapshot) {
 			oneWay(s)

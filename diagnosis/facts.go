@@ -182,6 +182,12 @@ func (f *facts) encapsulated() bool {
 	return false
 }
 
+// offloaded says whether the network card encrypts for the tunnel, behind the
+// back of any capture.
+func (f *facts) offloaded() bool {
+	return slices.ContainsFunc(f.Host.Tunnel.SAs, func(sa evidence.SA) bool { return sa.Offloaded })
+}
+
 // tunnelReceives says whether encrypted traffic comes in from the peer while
 // we send some. The SA's own counters decide; the capture, only where it could
 // not have missed a packet.
@@ -240,7 +246,14 @@ func (f *facts) ikeAnsweredSince() bool {
 	return false
 }
 
+// espPackets counts the packets of ESP and AH whose numbers fit into a stream:
+// anybody can send a packet with an SPI that nobody uses.
 func espPackets(w evidence.WireTraffic) uint64 {
+	return w.Sequence.Expected - min(w.Sequence.Lost, w.Sequence.Expected)
+}
+
+// anyESP counts all that looks like ESP and AH.
+func anyESP(w evidence.WireTraffic) uint64 {
 	return w.ESP.Packets + w.ESPInUDP.Packets + w.AH.Packets
 }
 

@@ -13,7 +13,7 @@ import (
 func peerIKENotListening(f *facts) verdict {
 	if f.recorded() {
 		e, ok := f.icmpAbout("udp500", evidence.PortUnreachable)
-		if !ok || !f.isGateway(e.Sender) || f.works() {
+		if !ok || !f.isGateway(e.Sender) || f.peerSpeaks() {
 			return no
 		}
 		return yes(Certain, icmpText(e))
@@ -39,7 +39,7 @@ func peerIKENotListening(f *facts) verdict {
 func peerFirewallDropsIKE(f *facts) verdict {
 	if f.recorded() {
 		e, ok := f.icmpAbout("udp500", evidence.AdminProhibited)
-		if !ok || f.works() {
+		if !ok || f.peerSpeaks() {
 			return no
 		}
 		return yes(Certain, icmpText(e))
@@ -88,6 +88,12 @@ func peerFirewallDropsIKE(f *facts) verdict {
 		return no // not reached at all: peer_unreachable or internet_down
 	}
 	return yes(Likely, seen...)
+}
+
+// peerSpeaks reports whether the wire brought IKE or ESP from the peer: then an
+// ICMP error about a port was of another time, or of another's making.
+func (f *facts) peerSpeaks() bool {
+	return len(f.Capture.In.IKE) > 0 || espPackets(f.Capture.In) > 0
 }
 
 // isGateway reports whether an address is the peer's own.

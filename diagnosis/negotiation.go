@@ -84,6 +84,9 @@ func (f *facts) offers() (declared, other evidence.IKEOffers, known bool) {
 // ikeVersionMismatch: the peer takes nothing of the declared version from us,
 // and something of the other.
 func ikeVersionMismatch(f *facts) verdict {
+	if n, ok := f.refusedInClear("INVALID_MAJOR_VERSION"); ok {
+		return f.refused(Likely, clearText(n))
+	}
 	mine, other, ok := f.offers()
 	if !ok || mine.Accepts == evidence.Yes || mine.Accepts == evidence.Unknown && mine.Answers != evidence.No {
 		return no
@@ -101,6 +104,22 @@ func ikeVersionMismatch(f *facts) verdict {
 		return f.refused(Likely, seen...)
 	}
 	return no
+}
+
+// refusedInClear returns the newest negotiation on the wire if its first message
+// was refused with a notify, and the probe ladder, which tells more, was not run.
+func (f *facts) refusedInClear(notify string) (evidence.IKENegotiation, bool) {
+	n, ok := f.Capture.Talk.Newest.Get()
+	v1 := strings.ReplaceAll(notify, "_", "-")
+	return n, ok && n.Reached == evidence.ReachedRefused && (n.Notify == notify || n.Notify == v1) && !f.Ladder.Time.Known()
+}
+
+// clearText says how a negotiation was refused in clear.
+func clearText(n evidence.IKENegotiation) Text {
+	if n.Ours {
+		return say("the peer answers the first message of this side's IKE daemon with %s (IKEv%d, %d in a row)", "对端以 %s 应答本端 IKE 服务的首个报文（IKEv%d，连续 %d 次）", n.Notify, n.Version, n.Repeated)
+	}
+	return say("this side's IKE daemon answers the peer's first message with %s (IKEv%d, %d in a row)", "本端 IKE 服务以 %s 应答对端的首个报文（IKEv%d，连续 %d 次）", n.Notify, n.Version, n.Repeated)
 }
 
 // peerNoConfig: the peer answers, and refuses every algorithm in common use.
@@ -173,6 +192,9 @@ func ikev1ModeMismatch(f *facts) verdict {
 // ikeProposalMismatch: the peer takes a proposal from us, and none of those
 // declared.
 func ikeProposalMismatch(f *facts) verdict {
+	if n, ok := f.refusedInClear("NO_PROPOSAL_CHOSEN"); ok {
+		return f.refused(Possible, clearText(n), say("a gateway that has no configuration for the other's address says the same (peer_no_config): agent probe tells them apart", "没有针对对方地址配置的网关应答相同（peer_no_config）：agent probe 可以区分"))
+	}
 	if f.onlyGroupDiffers() {
 		return no // ike_dh_mismatch
 	}
@@ -182,6 +204,9 @@ func ikeProposalMismatch(f *facts) verdict {
 // ikeDHMismatch: of the declared proposals the peer takes everything but the
 // group.
 func ikeDHMismatch(f *facts) verdict {
+	if n, ok := f.refusedInClear("INVALID_KE_PAYLOAD"); ok {
+		return f.refused(Likely, clearText(n))
+	}
 	if !f.onlyGroupDiffers() {
 		return no
 	}

@@ -99,8 +99,18 @@ func peerUnreachable(f *facts) verdict {
 // no other traffic to the gateway contradicts them.
 func underlayLoss(f *facts) verdict {
 	limit := f.Declared.MaxLoss
-	if limit <= 0 || lossy(f.gateway, limit) != evidence.Yes {
+	if limit <= 0 && f.recorded() {
+		limit = recordedLoss
+	}
+	if limit <= 0 {
 		return no
+	}
+	esp := espLoss(f, limit)
+	if lossy(f.gateway, limit) != evidence.Yes {
+		return esp
+	}
+	if esp.holds {
+		return yes(Certain, append(esp.evidence, say("pings to the gateway are lost as well", "到网关的 ping 同样丢失"))...)
 	}
 	n, lost := randomLoss(f.gateway)
 	seen := []Text{say("ping %s: %d of %d lost at random (%.1f %%; limit %.1f %%)", "ping %s：随机丢失 %d/%d（%.1f %%；门限 %.1f %%）",
@@ -122,6 +132,42 @@ func underlayLoss(f *facts) verdict {
 		seen = append(seen, say("the references do not: the loss is on the peer's side", "参照地址不丢包：丢包发生在对端一侧"))
 	}
 	return yes(Likely, seen...)
+}
+
+// recordedLoss is the limit where none can be declared, the same as the
+// configuration's default.
+const recordedLoss = 0.02
+
+// minNumbered is the number of encrypted packets from which their numbers tell
+// a loss rate.
+const minNumbered = 200
+
+// espLoss: packets of the tunnel are missing by their sequence numbers. Where
+// the lengths of the gaps are known, long ones do not count: an outage is not a
+// lossy path, nor is the jump of a failover.
+func espLoss(f *facts, limit float64) verdict {
+	in := f.Capture.In.Sequence
+	lost, outages := in.Lost, f.gateway.InOutages > 0 || f.gateway.Trailing > 1
+	if in.Bursts != nil {
+		lost, outages = min(lost, inShortGaps(in.Bursts)), false
+	}
+	expected := in.Expected - (in.Lost - lost)
+	if f.Capture.LossDoubt(true) != evidence.LossKnown || in.Discontinuities > 0 || outages || expected < minNumbered ||
+		wilsonLow(int(lost), int(expected)) <= limit {
+		return no
+	}
+	return yes(Likely, say("of the peer's encrypted packets %d of %d are missing by their sequence numbers (%.1f %%; limit %.1f %%)", "按序列号，对端的加密报文缺失 %d/%d（%.1f %%；门限 %.1f %%）",
+		lost, expected, percent(int(lost), int(expected)), 100*limit))
+}
+
+// inShortGaps returns how many packets at most were lost in gaps of all lengths
+// but the longest.
+func inShortGaps(bursts []uint64) uint64 {
+	var n uint64
+	for i, count := range bursts[:max(len(bursts), 1)-1] {
+		n += count * (1<<(i+1) - 1)
+	}
+	return n
 }
 
 // underlayLatency: the median round-trip time to the gateway is above the limit.

@@ -40,7 +40,7 @@ const (
 	NeedSAs   Need = "sas"   // the kernel's SAs could be read
 	NeedInner Need = "inner" // an inner address is declared and was probed
 
-	NeedLadder Need = "ladder"         // the probe ladder was run lately
+	NeedLadder Need = "ladder"         // the probe ladder was run lately, or a negotiation was seen
 	NeedAuth   Need = "authentication" // an authenticated negotiation was made lately, or seen
 
 	NeedCapture Need = "capture" // packets were seen on the wire
@@ -52,7 +52,7 @@ func (n Need) has(f *facts) bool {
 	case NeedRoute:
 		return f.Host.Route.Kind != ""
 	case NeedEcho:
-		return f.gateway.Sent > 0
+		return f.gateway.Sent > 0 || f.recorded()
 	case NeedIKE:
 		return len(f.ike500.Results) > 0 || f.recorded()
 	case NeedSAs:
@@ -60,7 +60,7 @@ func (n Need) has(f *facts) bool {
 	case NeedInner:
 		return len(f.inner) > 0 || len(f.TCP) > 0
 	case NeedLadder:
-		return f.Ladder.Time.Known()
+		return f.Ladder.Time.Known() || f.Capture.Talk.Newest.Known()
 	case NeedAuth:
 		return f.Auth.Time.Known() || f.Capture.Talk.Newest.Known()
 	case NeedCapture:

@@ -160,7 +160,7 @@ var ruleset = []Rule{
 	{
 		Label: "multi_value_proposal", Severity: Warning, Precedence: 53,
 		Needs:   []Need{NeedCapture},
-		Summary: say("a proposal has several values for one attribute, and it was refused", "提议中某一属性有多个取值，且该提议被拒绝"),
+		Summary: say("a proposal has several values for one attribute, which a gateway that takes a single one refuses", "提议中某一属性有多个取值，只接受单一取值的网关会拒绝"),
 		Remedy: say("offer exactly one value of each attribute, the one that the other end has: some cloud gateways take a single value only",
 			"每个属性只提供一个取值，且与另一端一致：部分云网关只接受单一取值"),
 		decide: multiValueProposal,

@@ -1,17 +1,26 @@
 package diagnosis
 
-import "vpnprobe/evidence"
+import (
+	"time"
+
+	"vpnprobe/evidence"
+)
 
 // espBlocked: IKE passes between the ends and ESP does not, in one direction at
 // least.
 func espBlocked(f *facts) verdict {
-	if e, ok := f.icmpAbout("esp udp4500", evidence.AdminProhibited, evidence.ProtUnreachable); ok && !f.works() && (e.About == "esp" || f.ikeAnswers() == evidence.Yes) {
-		return yes(Certain, outward, icmpText(e))
+	if e, ok := f.icmpAbout("esp udp4500", evidence.AdminProhibited, evidence.ProtUnreachable); ok && e.Count >= minWirePackets && espPackets(f.Capture.Out) > 0 &&
+		f.tunnelReceives() != evidence.Yes && f.innerAnswers() != evidence.Yes && (e.About == "esp" || f.ikeAnswers() == evidence.Yes) {
+		// Anybody can send an ICMP error: on a tunnel that may just be idle it is
+		// no more than worth knowing.
+		v := yes(Likely, outward, icmpText(e))
+		v.harmless = f.unrefuted()
+		return v
 	}
 	if _, ok := f.reverse(); ok {
 		return no // asymmetric_tunnels
 	}
-	if f.recorded() {
+	if f.recorded() || f.saUp() != evidence.Yes && f.innerAnswers() != evidence.Yes {
 		return espOneWay(f)
 	}
 	if v := espKeptIn(f); v.holds {
@@ -27,12 +36,12 @@ var (
 )
 
 // espKeptIn: the kernel encrypts and counts, and nothing of it leaves by the
-// interfaces that lead to the peer. A network card that encrypts by itself looks
-// the same, but for the inner hosts, which answer.
+// interfaces that lead to the peer. A card that encrypts by itself, unknown to
+// the kernel, looks the same but for the inner hosts, which answer.
 func espKeptIn(f *facts) verdict {
 	t, c := f.Host.Tunnel, f.Capture
 	refused := f.innerRefusedHere()
-	if f.saUp() != evidence.Yes || t.Out.Packets < 2*minOutPackets || espPackets(c.Out) > 0 || !c.Whole() || c.Over < t.Over/2 ||
+	if f.saUp() != evidence.Yes || f.offloaded() || t.Out.Packets < 2*minOutPackets || anyESP(c.Out) > 0 || !c.Whole() || c.Over < t.Over/2 ||
 		f.innerAnswers() != evidence.No && refused == 0 {
 		return no
 	}
@@ -56,28 +65,55 @@ func (f *facts) innerRefusedHere() int {
 	return n
 }
 
-// minOneWay is the number of encrypted packets in one direction, and none in
-// the other, that a recorded capture must show.
-const minOneWay = 10
+const (
+	// minOneWay is the number of encrypted packets in one direction, and none
+	// in the other, that the wire must show where nothing else tells.
+	minOneWay = 10
 
-// espOneWay: a recorded capture shows ESP in one direction only.
+	// stopped is how long one direction must go on without the other.
+	stopped = 10 * time.Second
+)
+
+// espOneWay: the wire shows ESP in one direction only, from the beginning or
+// since some time.
 func espOneWay(f *facts) verdict {
 	c := f.Capture
 	in, out := espPackets(c.In), espPackets(c.Out)
-	if c.Dropped > 0 || c.Blind == evidence.Yes {
+	if !c.Whole() || c.Blind == evidence.Yes || !f.recorded() && c.Blind != evidence.No {
 		return no
 	}
+	lastIn, lastOut := f.lastESP(true), f.lastESP(false)
+	counts := say("on the wire: %d ESP packets out, %d in", "线路上：发出 %d 个 ESP 报文，收到 %d 个", out, in)
 	switch {
-	case out >= minOneWay && in == 0:
-		return yes(Possible, inward,
-			say("on the wire: %d ESP packets out, 0 in", "线路上：发出 %d 个 ESP 报文，收到 0 个", out),
+	case out >= minOneWay && anyESP(c.In) == 0:
+		return yes(Possible, inward, counts,
 			say("a tunnel that only sends looks the same, and so does a host whose ESP offload hides what comes in: `ip -s xfrm state` on it tells", "只发送的隧道、以及因 ESP 卸载而看不到入向报文的主机表现相同：在该主机上用 `ip -s xfrm state` 可以区分"))
-	case in >= minOneWay && out == 0:
-		return yes(Possible, outward,
-			say("on the wire: 0 ESP packets out, %d in", "线路上：发出 0 个 ESP 报文，收到 %d 个", in),
+	case in >= minOneWay && anyESP(c.Out) == 0 && !f.leaking():
+		return yes(Possible, outward, counts,
 			say("a tunnel that only receives looks the same, and so does a host that has no route or policy for the answers", "只接收的隧道、以及缺少回程路由或策略的主机表现相同"))
+	case out >= minOneWay && in > 0 && lastOut.Sub(lastIn) >= stopped:
+		return yes(Possible, inward, counts,
+			say("the last one came in %.0f s before the last one out, at %s", "最后一个收到的报文比最后一个发出的早 %.0f 秒，时间为 %s", lastOut.Sub(lastIn).Seconds(), lastIn.UTC().Format(time.TimeOnly)),
+			say("a tunnel that only sends since then looks the same", "此后只发送的隧道表现相同"))
 	}
 	return no
+}
+
+// lastESP is when the last encrypted packet of one direction passed.
+func (f *facts) lastESP(inbound bool) (last time.Time) {
+	for _, flow := range f.Capture.Flows {
+		if flow.Inbound == inbound && flow.Last.After(last) {
+			last = flow.Last
+		}
+	}
+	return last
+}
+
+// leaking reports whether traffic that should leave encrypted leaves in clear.
+func (f *facts) leaking() bool {
+	_, rewritten := f.leak(evidence.LeakRewritten)
+	_, declared := f.leak(evidence.LeakDeclared)
+	return rewritten || declared
 }
 
 // espKeptOut: the SAs are up, we encrypt and send, and the kernel has
@@ -101,7 +137,7 @@ func espKeptOut(f *facts) verdict {
 		say("%d probes that expire at the remote gateway brought nothing back through the tunnel", "%d 个在对端网关处过期的探测未从隧道返回任何报文", f.Hop.Sent),
 		ikeText(f.ike500), ikeText(f.ike4500),
 	}
-	if f.Capture.Conclusive() && espPackets(f.Capture.In) == 0 { // its window may begin before the silence
+	if f.Capture.Conclusive() && anyESP(f.Capture.In) == 0 { // its window may begin before the silence
 		seen = append(seen, say("on the wire: %d ESP packets out, 0 in, none missed", "线路上：发出 %d 个 ESP 报文，收到 0 个，无漏抓", espPackets(f.Capture.Out)))
 	}
 	var ever uint64

@@ -37,11 +37,10 @@ func encapTypeMismatch(f *facts) verdict {
 		if raw(encap) < minWirePackets || expected(encap) > 0 || f.Host.Tunnel.In.Packets > 0 {
 			return no
 		}
-		seen := []Text{texts(encap, raw(encap)), say("this host's SAs took none of them", "本机 SA 未接收其中任何一个")}
-		if f.inboundSPISeen(!encap) {
-			return yes(Certain, append(seen, say("they carry the SPI of this host's SA", "其 SPI 与本机 SA 一致"))...)
+		if !f.inboundSPISeen(!encap) {
+			return no // anybody can send the other form
 		}
-		return yes(Likely, seen...)
+		return yes(Certain, texts(encap, raw(encap)), say("they carry the SPI of this host's SA, which took none of them", "其 SPI 与本机 SA 一致，但该 SA 一个也未接收"))
 	}
 	if !f.recorded() || !f.Capture.Whole() {
 		return no
@@ -66,10 +65,15 @@ func (f *facts) inboundSPISeen(encap bool) bool {
 	return false
 }
 
+// fragmentedShare is the share of the encrypted packets from which fragments are
+// more than a few packets that happen to be large.
+const fragmentedShare = 0.05
+
 // espFragmented: encrypted packets do not fit the path and travel in
-// fragments, which cloud gateways and firewalls often drop.
+// fragments, which cloud gateways and firewalls often drop. Few that all arrive
+// on a tunnel that works are worth knowing only.
 func espFragmented(f *facts) verdict {
-	var seen []Text
+	v := no
 	for _, d := range []struct {
 		w     evidence.WireTraffic
 		name  Text
@@ -82,24 +86,29 @@ func espFragmented(f *facts) verdict {
 			c    evidence.FragmentCount
 			name string
 		}{{d.w.Fragments.ESP, "ESP"}, {d.w.Fragments.ESPInUDP, "UDP 4500"}} {
-			if k.c.First < minWirePackets && k.c.Last < minWirePackets {
+			// Without a first fragment nothing tells that a part belongs to a flow.
+			if k.c.First < minWirePackets || espPackets(d.w) == 0 {
 				continue
 			}
 			t := Text{
-				EN: fmt.Sprintf("%s: %d packets of %s in fragments", d.name.EN, max(k.c.First, k.c.Last), k.name),
-				ZH: fmt.Sprintf("%s：%d 个 %s 报文被分片", d.name.ZH, max(k.c.First, k.c.Last), k.name),
+				EN: fmt.Sprintf("%s: %d packets of %s in fragments", d.name.EN, k.c.First, k.name),
+				ZH: fmt.Sprintf("%s：%d 个 %s 报文被分片", d.name.ZH, k.c.First, k.name),
 			}
+			harmless := f.works() && float64(k.c.First) < fragmentedShare*float64(espPackets(d.w))
 			if n := k.c.Incomplete(); n >= minWirePackets && d.whole {
 				t.EN += fmt.Sprintf(", %d of them incomplete", n)
 				t.ZH += fmt.Sprintf("，其中 %d 个不完整", n)
+				harmless = false
 			}
-			seen = append(seen, t)
+			if !v.holds {
+				v = yes(Certain)
+				v.harmless = true
+			}
+			v.evidence = append(v.evidence, t)
+			v.harmless = v.harmless && harmless
 		}
 	}
-	if len(seen) == 0 {
-		return no
-	}
-	return yes(Certain, seen...)
+	return v
 }
 
 // icmpAbout returns the newest ICMP error with one of the reasons about this

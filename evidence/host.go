@@ -46,15 +46,18 @@ type Link struct {
 // SA is one security association of this host's kernel with the peer, without
 // its keys.
 type SA struct {
-	SPI      uint32         `json:"-"`
-	Inbound  bool           `json:"inbound"`
-	Protocol string         `json:"protocol"` // "esp" or "ah"
-	Mode     string         `json:"mode"`     // "tunnel", "transport", ...
-	Encap    bool           `json:"udp_encapsulated"`
-	Packets  uint64         `json:"packets"`
-	Bytes    uint64         `json:"bytes"`
-	Created  time.Time      `json:"created"`
-	Used     Opt[time.Time] `json:"last_used"`
+	SPI      uint32 `json:"-"`
+	Inbound  bool   `json:"inbound"`
+	Protocol string `json:"protocol"` // "esp" or "ah"
+	Mode     string `json:"mode"`     // "tunnel", "transport", ...
+	Encap    bool   `json:"udp_encapsulated"`
+	// Offloaded says that the network card encrypts and decrypts by itself: then
+	// no capture on this host sees ESP, but the packets in clear.
+	Offloaded bool           `json:"offloaded"`
+	Packets   uint64         `json:"packets"`
+	Bytes     uint64         `json:"bytes"`
+	Created   time.Time      `json:"created"`
+	Used      Opt[time.Time] `json:"last_used"`
 }
 
 // Tunnel is what the kernel's own IPsec state says about the peer, with the
@@ -99,4 +102,7 @@ type Host struct {
 	Tunnel   Tunnel `json:"tunnel"`
 	// Daemon is Yes when an IKE daemon holds UDP 500 or 4500 on this host.
 	Daemon Fact `json:"ike_daemon"`
+	// IKEBacklog is how much waits at UDP 500 and 4500 for the IKE daemon to read
+	// it, in bytes: one that is stopped or overloaded lets it pile up.
+	IKEBacklog Opt[int] `json:"ike_backlog_bytes"`
 }

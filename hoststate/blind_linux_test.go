@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
 
 // root makes a Reader of files below a temporary directory.
@@ -70,7 +71,7 @@ func TestESPOffload(t *testing.T) {
 }
 
 func TestCaptureBlind(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	run(t, underlay...)
 	run(t, "ip link add link wan name wan.7 type vlan id 7 2>/dev/null || ip link add wan.7 type bridge")
 	setGRO := func(dev, state string) {
@@ -144,26 +145,37 @@ func TestDaemonTables(t *testing.T) {
 		{"damaged", map[string]string{udp: strings.Repeat("x", 1<<17)}, evidence.Unknown},
 	}
 	for _, tt := range tests {
-		if got := root(t, tt.files).Daemon(); got != tt.want {
+		if got, _ := root(t, tt.files).Daemon(); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
 }
 
 func TestDaemon(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	for _, listen := range []string{"127.0.0.1:500", "[::]:4500"} {
-		if got := New().Daemon(); got != evidence.No {
+		if got, _ := New().Daemon(); got != evidence.No {
 			t.Fatalf("Daemon() in an empty namespace = %v", got)
 		}
 		conn, err := net.ListenPacket("udp", listen)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := New().Daemon()
-		conn.Close()
-		if got != evidence.Yes {
-			t.Errorf("Daemon() with a socket on %s = %v", listen, got)
+		got, backlog := New().Daemon()
+		if got != evidence.Yes || backlog != evidence.Some(0) {
+			t.Errorf("Daemon() with a socket on %s = %v, %v", listen, got, backlog)
 		}
+		sender, err := net.Dial("udp", conn.LocalAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sender.Write([]byte("never read")); err != nil {
+			t.Fatal(err)
+		}
+		sender.Close()
+		if _, backlog := New().Daemon(); backlog.Or(0) == 0 {
+			t.Errorf("Daemon() with a datagram waiting on %s: backlog %v", listen, backlog)
+		}
+		conn.Close()
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"vpnprobe/internal/netnstest"
 )
 
 // uplinks are three ways out, each with an address of its own.
@@ -50,7 +52,7 @@ func TestEgresses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			enterNamespace(t)
+			netnstest.Thread(t)
 			run(t, uplinks...)
 			run(t, tt.routes...)
 			var source netip.Addr
@@ -67,7 +69,7 @@ func TestEgresses(t *testing.T) {
 }
 
 func TestEgressesErrors(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	run(t, uplinks...)
 	if got, err := New().Egresses(addr("198.51.100.2"), netip.Addr{}); !errors.Is(err, unix.ENETUNREACH) {
 		t.Errorf("no route: %v, %v", got, err)
@@ -80,7 +82,7 @@ func TestEgressesErrors(t *testing.T) {
 // A table of a great many routes is not read to its end, and the next hops of
 // the route itself are known all the same.
 func TestEgressesManyRoutes(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	run(t, uplinks...)
 	run(t, "ip route add 198.51.100.0/24 nexthop via 192.0.2.18 nexthop via 192.0.2.34",
 		"ip route add 198.51.100.0/24 metric 20 via 192.0.2.50",

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
 
 // underlay is a host with an uplink; the far end of it stays in the same
@@ -22,7 +23,7 @@ var underlay = []string{
 }
 
 func TestRoute(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	run(t, underlay...)
 	run(t,
 		"ip route add 198.51.100.0/24 via 192.0.2.254",
@@ -93,7 +94,7 @@ func TestRoute(t *testing.T) {
 }
 
 func TestRouteCannotLook(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	run(t, underlay...)
 	tests := []struct {
 		name, iface string
@@ -125,7 +126,7 @@ func TestRouteTunnels(t *testing.T) {
 		{"wireguard", "ip link add dev0 type wireguard"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			enterNamespace(t)
+			netnstest.Thread(t)
 			skipUnless(t, tt.add)
 			run(t, "ip link set dev0 up", "ip route add 198.51.100.0/24 dev dev0")
 			if got := New().Route(addr("198.51.100.2"), netip.Addr{}, ""); got.Tunnel != evidence.Yes {
@@ -136,7 +137,7 @@ func TestRouteTunnels(t *testing.T) {
 }
 
 func TestNeighbourFails(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	run(t, underlay...)
 	for _, dst := range []string{"192.0.2.200", "2001:db8::200"} {
 		send := func() {
@@ -148,7 +149,7 @@ func TestNeighbourFails(t *testing.T) {
 			conn.Write([]byte{0}) // an error only says that the address does not resolve
 		}
 		send()
-		eventually(t, dst+" is seen not to resolve", func() bool {
+		netnstest.Eventually(t, dst+" is seen not to resolve", func() bool {
 			return New().Route(addr(dst), netip.Addr{}, "").Neighbour == evidence.No
 		})
 	}
@@ -184,7 +185,7 @@ func TestParseNeighbour(t *testing.T) {
 }
 
 func TestSourceOnHost(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	run(t, underlay...)
 	for s, want := range map[string]bool{
 		"192.0.2.1": true, "::ffff:192.0.2.1": true, "2001:db8::1": true, "127.0.0.1": true,
@@ -198,7 +199,7 @@ func TestSourceOnHost(t *testing.T) {
 }
 
 func TestLink(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	run(t, underlay...)
 	run(t, "ip link set wan mtu 1400", "ip link property add dev wan altname underlay-with-a-long-name",
 		"ip link add down0 type veth peer name down1", "ip link add half0 type veth peer name half1", "ip link set half0 up")

@@ -118,6 +118,9 @@ const (
 	attrTemplates     = 5  // XFRMA_TMPL
 	attrLastUsed      = 15 // XFRMA_LASTUSED
 	attrAddressFilter = 26 // XFRMA_ADDRESS_FILTER
+	attrOffload       = 28 // XFRMA_OFFLOAD_DEV: struct xfrm_user_offload
+
+	offloadPacket = 4 // XFRM_OFFLOAD_PACKET
 
 	modeTransport = 0 // XFRM_MODE_TRANSPORT
 	modeTunnel    = 1 // XFRM_MODE_TUNNEL
@@ -204,6 +207,8 @@ func parseSA(b []byte) (sa securityAssociation, ok bool) {
 				e := binary.NativeEndian.Uint16(value)
 				sa.Encap = e == encapNonIKE || e == encapESP
 			}
+		case attrOffload: // an interface index, then flags
+			sa.Offloaded = len(value) > 4 && value[4]&offloadPacket != 0
 		case attrLastUsed:
 			// curlft.use_time is when the SA was first used. Linux 6.1 does
 			// not keep this for outbound SAs: the counters always tell.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
 
 var record = flag.Bool("record", false, "record testdata from this kernel's IPsec (needs root, and a kernel with ESP)")
@@ -226,7 +227,7 @@ func tunnelOrSkip(t *testing.T, gateway, local string) evidence.Tunnel {
 }
 
 func TestTunnelPolicy(t *testing.T) {
-	enterNamespace(t)
+	netnstest.Thread(t)
 	if got := tunnelOrSkip(t, "198.51.100.2", ""); got.Policy != evidence.No || len(got.SAs) != 0 {
 		t.Fatalf("Tunnel() in an empty namespace = %+v", got)
 	}
@@ -278,7 +279,7 @@ func TestTunnelWithoutCapability(t *testing.T) {
 // packet into the outbound IPv4 one.
 func realSAs(t *testing.T) {
 	t.Helper()
-	enterNamespace(t)
+	netnstest.Thread(t)
 	const aead = " aead 'rfc4106(gcm(aes))' 0x" + "0000000000000000000000000000000000000000" + " 128"
 	const cbc = " auth-trunc 'hmac(sha256)' 0x0000000000000000000000000000000000000000000000000000000000000000 128 enc 'cbc(aes)' 0x00000000000000000000000000000000"
 	skipUnless(t, "ip xfrm state add src 192.0.2.1 dst 198.51.100.2 proto esp spi 0x101 mode tunnel"+cbc)

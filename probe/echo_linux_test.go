@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,44 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
-
-// enterNamespace runs the calling test once more, as a process of its own in a
-// network namespace of its own: pro-bing opens its sockets on whatever thread
-// its goroutines run on. It returns nil in the outer process, when the inner
-// has passed.
-func enterNamespace(t *testing.T) *namespace {
-	t.Helper()
-	const variable = "VPNPROBE_TEST_INSIDE"
-	if os.Getenv(variable) == t.Name() {
-		ns := &namespace{t: t, tid: os.Getpid(), work: make(chan func())}
-		go func() {
-			for f := range ns.work {
-				f()
-			}
-		}()
-		t.Cleanup(func() { close(ns.work) })
-		ns.ip("link set lo up")
-		return ns
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("not root: cannot make a network namespace")
-	}
-	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
-	cmd.Env = append(os.Environ(), variable+"="+t.Name())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	out, err := cmd.CombinedOutput()
-	switch {
-	case err != nil:
-		t.Fatalf("%v\n%s", err, out)
-	case strings.Contains(string(out), "--- SKIP"):
-		t.Skipf("%s", out)
-	case !strings.Contains(string(out), "--- PASS: "+t.Name()):
-		t.Fatalf("did not run:\n%s", out)
-	}
-	return nil
-}
 
 const (
 	allGroups = "0 2147483647"
@@ -78,12 +39,11 @@ func wantTally(t *testing.T, want map[string]int, results []evidence.EchoResult)
 }
 
 func TestEchoLoopback(t *testing.T) {
-	ns := enterNamespace(t)
-	if ns == nil {
+	if !netnstest.Child(t) {
 		return
 	}
 	for _, groups := range []string{allGroups, noGroup} { // unprivileged and raw sockets
-		ns.sysctl("ipv4/ping_group_range", groups)
+		netnstest.Sysctl(t, "ipv4/ping_group_range", groups)
 		for _, cfg := range []EchoConfig{
 			{Target: netip.MustParseAddr("127.0.0.9")},
 			{Target: netip.MustParseAddr("127.0.0.9"), Source: netip.MustParseAddr("127.0.0.8"), Size: 1000},
@@ -105,8 +65,8 @@ func TestEchoLoopback(t *testing.T) {
 			})
 		}
 		t.Run(groups+" ignored", func(t *testing.T) {
-			ns.sysctl("ipv4/icmp_echo_ignore_all", "1")
-			defer ns.sysctl("ipv4/icmp_echo_ignore_all", "0")
+			netnstest.Sysctl(t, "ipv4/icmp_echo_ignore_all", "1")
+			defer netnstest.Sysctl(t, "ipv4/icmp_echo_ignore_all", "0")
 			cfg := EchoConfig{Target: netip.MustParseAddr("127.0.0.9"), Interval: 10 * time.Millisecond, Timeout: 50 * time.Millisecond}
 			wantTally(t, map[string]int{"lost": 10}, runEcho(t, cfg, 10))
 		})
@@ -116,14 +76,13 @@ func TestEchoLoopback(t *testing.T) {
 // A target that cannot be sent to, at the start or later, costs next to
 // nothing, and is probed with the first request after it can.
 func TestEchoSendErrors(t *testing.T) {
-	ns := enterNamespace(t)
-	if ns == nil {
+	if !netnstest.Child(t) {
 		return
 	}
-	ns.sysctl("ipv4/ping_group_range", allGroups)
-	ns.ip("link add veth0 type veth peer name veth0p", "link set veth0 up", "link set veth0p up", "addr add 192.0.2.1/24 dev veth0")
+	netnstest.Sysctl(t, "ipv4/ping_group_range", allGroups)
+	netnstest.IP(t, "link add veth0 type veth peer name veth0p", "link set veth0 up", "link set veth0p up", "addr add 192.0.2.1/24 dev veth0")
 	// So that a rule can come before the host's own addresses.
-	ns.ip("rule add pref 20 lookup local", "rule del pref 0", "-6 rule add pref 20 lookup local", "-6 rule del pref 0")
+	netnstest.IP(t, "rule add pref 20 lookup local", "rule del pref 0", "-6 rule add pref 20 lookup local", "-6 rule del pref 0")
 	const target4, target6 = "198.51.100.7", "2001:db8::7"
 	answer := []string{"addr add " + target4 + "/32 dev lo", "addr add " + target6 + "/128 dev lo"}
 	silence := []string{"addr del " + target4 + "/32 dev lo", "addr del " + target6 + "/128 dev lo"}
@@ -145,14 +104,13 @@ func TestEchoSendErrors(t *testing.T) {
 	} {
 		for _, target := range []string{target4, target6} {
 			t.Run(tt.name+" "+target, func(t *testing.T) {
-				ns.t = t
-				_ = ns.run("ip addr flush dev lo scope global") // fails without any
+				_ = netnstest.Run("ip addr flush dev lo scope global") // fails without any
 				if tt.answered {
-					ns.ip(answer...)
+					netnstest.IP(t, answer...)
 				}
 				cfg := EchoConfig{Target: netip.MustParseAddr(target), Interval: 50 * time.Millisecond, Timeout: 500 * time.Millisecond}
 				checkOutage(t, cfg, outage{
-					fail: func() { ns.ip(tt.fail...) }, mend: func() { ns.ip(tt.mend...) },
+					fail: func() { netnstest.IP(t, tt.fail...) }, mend: func() { netnstest.IP(t, tt.mend...) },
 					answered: tt.answered, reason: tt.reason,
 				})
 			})
@@ -241,11 +199,10 @@ func cpuTime(tb testing.TB) time.Duration {
 
 // The error of a process that may do nothing names both ways out.
 func TestEchoPermission(t *testing.T) {
-	ns := enterNamespace(t)
-	if ns == nil {
+	if !netnstest.Child(t) {
 		return
 	}
-	ns.sysctl("ipv4/ping_group_range", noGroup)
+	netnstest.Sysctl(t, "ipv4/ping_group_range", noGroup)
 	errs := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlock: the thread has lost its capabilities

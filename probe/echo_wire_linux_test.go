@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
 
 // The addresses of a wire: ours, a hop on the way, and a target behind it.
@@ -30,7 +31,7 @@ type wire struct {
 	done    chan struct{}
 }
 
-func newWire(t *testing.T, ns *namespace) *wire {
+func newWire(t *testing.T) *wire {
 	t.Helper()
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -60,8 +61,8 @@ func newWire(t *testing.T, ns *namespace) *wire {
 		}
 	}()
 	t.Cleanup(func() { w.file.Close(); <-w.done })
-	ns.sysctl("ipv6/conf/tun0/accept_dad", "0")
-	ns.ip("addr add "+wireHost4+"/24 dev tun0", "-6 addr add "+wireHost6+"/64 dev tun0 nodad", "link set tun0 up",
+	netnstest.Sysctl(t, "ipv6/conf/tun0/accept_dad", "0")
+	netnstest.IP(t, "addr add "+wireHost4+"/24 dev tun0", "-6 addr add "+wireHost6+"/64 dev tun0 nodad", "link set tun0 up",
 		"route add default via "+wireHop4+" dev tun0 onlink", "-6 route add default via "+wireHop6+" dev tun0 onlink")
 	return w
 }
@@ -162,11 +163,10 @@ func internetChecksum(b []byte) uint16 {
 
 // What a network can do to echo requests, each family and each kind of socket.
 func TestEchoWire(t *testing.T) {
-	ns := enterNamespace(t)
-	if ns == nil {
+	if !netnstest.Child(t) {
 		return
 	}
-	w := newWire(t, ns)
+	w := newWire(t)
 	const ms = time.Millisecond
 	for _, tt := range []struct {
 		name string
@@ -206,7 +206,7 @@ func TestEchoWire(t *testing.T) {
 		for _, groups := range []string{allGroups, noGroup} {
 			for _, target := range []string{wireTarget4, wireTarget6} {
 				t.Run(tt.name+" "+groups+" "+target, func(t *testing.T) {
-					ns.sysctl("ipv4/ping_group_range", groups)
+					netnstest.Sysctl(t, "ipv4/ping_group_range", groups)
 					n := 0
 					w.play(func(p packet) {
 						if p.isEcho() && p.dst().String() == target {
@@ -225,11 +225,10 @@ func TestEchoWire(t *testing.T) {
 // ICMP errors are kept with the request that they are about, by cause and
 // sender, however little they quote.
 func TestEchoICMPErrors(t *testing.T) {
-	ns := enterNamespace(t)
-	if ns == nil {
+	if !netnstest.Child(t) {
 		return
 	}
-	w := newWire(t, ns)
+	w := newWire(t)
 	all := 1 << 16
 	for _, tt := range []struct {
 		name       string
@@ -259,7 +258,7 @@ func TestEchoICMPErrors(t *testing.T) {
 				continue
 			}
 			t.Run(tt.name+" "+tt.target+" "+cfg.Interface, func(t *testing.T) {
-				ns.sysctl("ipv4/ping_group_range", allGroups)
+				netnstest.Sysctl(t, "ipv4/ping_group_range", allGroups)
 				hop := netip.MustParseAddr(wireHop4)
 				if cfg.Target.Is6() {
 					hop = netip.MustParseAddr(wireHop6)
@@ -299,12 +298,11 @@ func TestEchoICMPErrors(t *testing.T) {
 
 // An interface that is down or gone is a reason of its own.
 func TestEchoInterface(t *testing.T) {
-	ns := enterNamespace(t)
-	if ns == nil {
+	if !netnstest.Child(t) {
 		return
 	}
-	ns.sysctl("ipv4/ping_group_range", allGroups)
-	w := newWire(t, ns)
+	netnstest.Sysctl(t, "ipv4/ping_group_range", allGroups)
+	w := newWire(t)
 	w.play(func(p packet) {
 		if p.isEcho() {
 			w.send(p.reply())
@@ -322,11 +320,10 @@ func TestEchoInterface(t *testing.T) {
 				[]string{"link set tun1 name tun0", "link set tun0 up", "-6 addr replace " + wireHost6 + "/64 dev tun0 nodad"}, false},
 		} {
 			t.Run(tt.name+" "+target, func(t *testing.T) {
-				ns.t = t
 				cfg := EchoConfig{Target: netip.MustParseAddr(target), Interface: "tun0", Interval: 50 * time.Millisecond, Timeout: 500 * time.Millisecond}
 				checkOutage(t, cfg, outage{
-					fail:     func() { ns.ip(tt.down...) },
-					mend:     func() { ns.ip(tt.up...); ns.ip(routes...) },
+					fail:     func() { netnstest.IP(t, tt.down...) },
+					mend:     func() { netnstest.IP(t, tt.up...); netnstest.IP(t, routes...) },
 					answered: tt.answered, reason: evidence.NoDevice,
 				})
 			})

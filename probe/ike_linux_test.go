@@ -19,7 +19,7 @@ func (ns *namespace) serveIKE(addr netip.Addr, port uint16, respond ikeResponder
 	listen := func(port uint16) (conn *net.UDPConn) {
 		ns.t.Helper()
 		var err error
-		ns.do(func() { conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, port))) })
+		ns.Do(func() { conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, port))) })
 		if err != nil {
 			ns.t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func (ns *namespace) openIKE(cfg IKEConfig) *IKE {
 	ns.t.Helper()
 	var k *IKE
 	var err error
-	ns.do(func() { k, err = OpenIKE(cfg) })
+	ns.Do(func() { k, err = OpenIKE(cfg) })
 	if err != nil {
 		ns.t.Fatal(err)
 	}
@@ -182,12 +182,12 @@ func TestIKEHeartbeatSendErrorReal(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			ns := newNamespace(t)
-			ns.ip(tt.setup...)
+			ns.IP(tt.setup...)
 			cfg := tt.cfg
 			cfg.Target, cfg.Timeout = target, 5*time.Second
 			k := ns.openIKE(cfg)
 			var got evidence.IKEResult
-			ns.do(func() { got = beat(t, k) }) // opens the socket again
+			ns.Do(func() { got = beat(t, k) }) // opens the socket again
 			if got.Outcome != evidence.IKESendError || got.Send != tt.want || got.Requests != 0 {
 				t.Errorf("got %+v, want %q", got, tt.want)
 			}
@@ -208,19 +208,19 @@ func TestIKEHeartbeatInterfaceReturns(t *testing.T) {
 	target := netip.MustParseAddrPort("192.0.2.1:500")
 	k := ns.openIKE(IKEConfig{Target: target, Interface: "wan", Timeout: 20 * time.Millisecond})
 	outcome := func() (got evidence.IKEResult) {
-		ns.do(func() { got = beat(t, k) })
+		ns.Do(func() { got = beat(t, k) })
 		return got
 	}
 	for range 2 {
 		if got := outcome(); got.Send != evidence.NoDevice {
 			t.Fatalf("without the interface: got %+v", got)
 		}
-		ns.ip("link add wan type veth peer name lan", "addr add 192.0.2.9/24 dev wan", "link set wan up", "link set lan up")
+		ns.IP("link add wan type veth peer name lan", "addr add 192.0.2.9/24 dev wan", "link set wan up", "link set lan up")
 		// Nobody answers on that link: what matters is that it left.
 		if got := outcome(); got.Outcome == evidence.IKESendError || got.Requests == 0 {
 			t.Fatalf("with the interface: got %+v", got)
 		}
-		ns.ip("link del wan")
+		ns.IP("link del wan")
 		if got := outcome(); got.Send != evidence.NoDevice && got.Send != evidence.NoRoute {
 			t.Fatalf("after the interface went: got %+v", got)
 		}
@@ -239,7 +239,7 @@ func TestIKEHeartbeatBypassesPolicy(t *testing.T) {
 				if dir == "in" {
 					src, dst = dst, src
 				}
-				if err := a.run("ip xfrm policy add src " + src.String() + " dst " + dst.String() + " dir " + dir + " action block"); err != nil {
+				if err := a.Run("ip xfrm policy add src " + src.String() + " dst " + dst.String() + " dir " + dir + " action block"); err != nil {
 					t.Skipf("this kernel has no IPsec policies: %v", err)
 				}
 			}

@@ -52,7 +52,7 @@ func TestSearchPathMTUReal(t *testing.T) {
 				}
 				var got evidence.PathMTU
 				var err error
-				a.do(func() {
+				a.Do(func() {
 					got, err = SearchPathMTU(context.Background(), PathMTUConfig{
 						Target: f.b, Role: evidence.Gateway, Source: f.a, Max: tt.max, Timeout: 150 * time.Millisecond,
 					})
@@ -87,7 +87,7 @@ func TestSearchPathMTUCannotSend(t *testing.T) {
 	ns := newNamespace(t)
 	var got evidence.PathMTU
 	var err error
-	ns.do(func() {
+	ns.Do(func() {
 		got, err = SearchPathMTU(context.Background(), PathMTUConfig{Target: netip.MustParseAddr(hostB4)})
 	})
 	if err != nil {
@@ -100,10 +100,10 @@ func TestSearchPathMTUCannotSend(t *testing.T) {
 
 func TestSearchPathMTUIgnoresCache(t *testing.T) {
 	a, _, _ := newRoutedPair(t, 1500)
-	a.ip("route add " + hostB4 + "/32 via " + routerA4 + " mtu 1300")
+	a.IP("route add " + hostB4 + "/32 via " + routerA4 + " mtu 1300")
 	var got evidence.PathMTU
 	var err error
-	a.do(func() {
+	a.Do(func() {
 		got, err = SearchPathMTU(context.Background(), PathMTUConfig{Target: netip.MustParseAddr(hostB4)})
 	})
 	if err != nil {
@@ -122,7 +122,7 @@ func TestProbeHopReal(t *testing.T) {
 			probe := func(ttls ...int) evidence.InnerHop {
 				var got evidence.InnerHop
 				var err error
-				a.do(func() {
+				a.Do(func() {
 					got, err = ProbeHop(context.Background(), HopConfig{Target: f.b, Source: f.a, TTLs: ttls, Timeout: 5 * time.Second})
 				})
 				if err != nil {

@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"vpnprobe/evidence"
+	"vpnprobe/internal/netnstest"
 )
 
 func TestConnectTCP(t *testing.T) {
-	ns := enterNamespace(t)
-	if ns == nil {
+	if !netnstest.Child(t) {
 		return
 	}
-	w := newWire(t, ns)
+	w := newWire(t)
 	listen := func(addr string) netip.AddrPort {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
@@ -26,7 +26,7 @@ func TestConnectTCP(t *testing.T) {
 		return l.Addr().(*net.TCPAddr).AddrPort()
 	}
 	open4, open6 := listen("127.0.0.1:0"), listen("[::1]:0")
-	ns.ip("route add prohibit 203.0.113.0/24")
+	netnstest.IP(t, "route add prohibit 203.0.113.0/24")
 	reject := func(hop string, typ, code byte) func(packet) {
 		return func(p packet) { w.send(p.reject(netip.MustParseAddr(hop), typ, code, 0, 8)) }
 	}

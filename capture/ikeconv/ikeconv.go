@@ -64,10 +64,11 @@ func (s side) other() side { return 1 - s }
 // Conversation is what two gateways say to each other. It holds a bounded
 // amount of memory whatever it is shown. It is not safe for concurrent use.
 type Conversation struct {
-	seed   maphash.Seed
-	serial uint64    // of the newest event: what changes takes its number
-	now    time.Time // of the newest message or reading
-	due    time.Time // when time alone may decide something; zero is never
+	standard bool // the peer was heard from the ports of IKE
+	seed     maphash.Seed
+	serial   uint64    // of the newest event: what changes takes its number
+	now      time.Time // of the newest message or reading
+	due      time.Time // when time alone may decide something; zero is never
 
 	totals   totals
 	table    table
@@ -117,9 +118,17 @@ func (c *Conversation) Add(m Message) {
 	if err != nil || !m.Fragment && int64(h.Length) != int64(m.Size) || int64(h.Length) < int64(len(m.Data)) {
 		return
 	}
+	// A peer behind NAT comes from any port. Once it was heard from the ports of
+	// IKE, what begins from another is not its daemon's but an agent's, or another
+	// host's.
+	standard := m.RemotePort == port || m.RemotePort == portNATT
+	if !standard && c.standard && c.table.find(int(h.Version.Major()), h.SPIi, h.SPIr) == nil {
+		return
+	}
 	m.Size = int(min(h.Length, maxSize))
 	c.advance(m.Time)
 	c.serial++
+	c.standard = c.standard || standard && !m.Ours
 	if m.Ours {
 		c.totals.ignoredInARow = 0
 	}

@@ -57,10 +57,17 @@ func (s suite) maySign(size int) bool {
 	return ok && hi >= leastSigned
 }
 
+// asksForChild reports whether a request of IKE_AUTH is long enough to ask for a
+// child SA: RFC 6023 has IKE SAs without.
+func (s suite) asksForChild(size int) bool {
+	_, hi, ok := s.inner(size)
+	return ok && s.known && hi >= leastID+authHeader+s.prf+leastChildSA+2*leastSelector
+}
+
 // leastCertified is the length from which on a request of IKE_AUTH is taken to
 // hold a certificate, in bytes: with a pre-shared key it takes identities and
 // proposals of several hundred bytes to make one that long.
-const leastCertified = 1000
+const leastCertified = 700
 
 // setsUp reports whether an answer to CREATE_CHILD_SA is long enough for
 // proposal, nonce and selectors, or proposal, nonce and key of an IKE SA (RFC

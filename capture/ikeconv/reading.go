@@ -84,6 +84,11 @@ func (r Reading) newest(serial uint64) evidence.Opt[evidence.IKENegotiation] {
 			best = b.newest
 		}
 	}
+	// What this side refused of the peer's says less than what this side itself
+	// began.
+	if mine := r.begun[ours].newest; mine.moved > serial && !best.Ours && (best.Reached == evidence.ReachedAsked || best.Reached == evidence.ReachedRefused) {
+		best = mine
+	}
 	if best.moved == 0 {
 		for _, b := range r.begun {
 			if b.once.moved > max(serial, best.moved) {

@@ -35,6 +35,7 @@ type request struct {
 	step     uint8 // of IKEv1's phase 1: 1, 3 or 5
 	id       uint32
 
+	size        int // of the message, or its first fragment, in bytes
 	hash        uint64
 	first, last time.Time
 	sent        int
@@ -116,7 +117,7 @@ func (c *Conversation) transmit(s *sa, from side, k key, f fragment, m Message) 
 	s.next = (s.next + 1) % window
 	*r = request{
 		state: pending, from: from, exchange: k.exchange, step: k.step, id: k.id,
-		hash: hash, first: m.Time, last: m.Time, sent: 1,
+		size: m.Size, hash: hash, first: m.Time, last: m.Time, sent: 1,
 	}
 	if f.total > 0 {
 		r.parts.add(f, m.Size)

@@ -172,7 +172,20 @@ func (c *Conversation) chosenV1(s *sa, p ike.Payload) {
 	if v, err := ike.ParseSAV1(p.Body); err == nil && len(v.Proposals) == 1 && len(v.Proposals[0].Transforms) == 1 {
 		t := v.Proposals[0].Transforms[0]
 		s.suite, n.Suite = suiteOfV1(t.Attributes), joined([]string{textV1(t)})
+		if a, ok := authOfV1(t.Attributes); ok && a != ike.AuthV1SharedKey && a != ike.AuthV1XAuthInitShared {
+			n.Certificates = evidence.Yes
+		}
 	}
+}
+
+// authOfV1 returns the authentication method of a transform.
+func authOfV1(list []ike.Attribute) (uint16, bool) {
+	for _, a := range list {
+		if a.Type == ike.AttrV1Auth && a.Data == nil {
+			return a.Value, true
+		}
+	}
+	return 0, false
 }
 
 // initiatorV1 takes in message 3 or 5 of main mode, or 3 of aggressive mode,
@@ -205,7 +218,8 @@ func (c *Conversation) initiatorV1(s *sa, exchange ike.ExchangeType, encrypted b
 // does not want the identity in it, and says nothing. Nothing is concluded if
 // message 5 was the first by another port, which a filter may block.
 func (c *Conversation) unheard(s *sa, r *request) {
-	if n := s.began; n != nil && r.step == 5 && !s.v1.moved && n.Reached == evidence.ReachedAuthSent {
+	// A long message may have been lost in fragments.
+	if n := s.began; n != nil && r.step == 5 && r.size < leastCertified && !s.v1.moved && n.Reached == evidence.ReachedAuthSent {
 		n.Encrypted = true
 		c.reach(n, evidence.ReachedRejected)
 	}

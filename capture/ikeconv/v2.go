@@ -181,7 +181,7 @@ func (c *Conversation) authAnswer(s *sa, n *negotiation, r *request, f fragment)
 	if ok {
 		n.Encrypted = true
 		c.reach(n, stage)
-		if stage == evidence.ReachedIKE && f.total == 0 && !s.suite.maySign(r.answer.bytes) {
+		if stage == evidence.ReachedIKE && f.total == 0 && !s.suite.maySign(r.answer.bytes) && s.suite.asksForChild(r.size) {
 			n.ChildRefused = evidence.Yes
 		}
 	}

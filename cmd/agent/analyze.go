@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"vpnprobe/config"
 	"vpnprobe/diagnosis"
 	"vpnprobe/hoststate"
 	"vpnprobe/internal/agent"
@@ -22,9 +21,10 @@ import (
 const followLast = time.Minute
 
 type analyzeFlags struct {
-	peer, local, format, lang string
-	last                      time.Duration
-	follow                    bool
+	reportFlags
+	peer, local string
+	last        time.Duration
+	follow      bool
 }
 
 func analyzeCommand() *cobra.Command {
@@ -36,23 +36,23 @@ func analyzeCommand() *cobra.Command {
 
 Reads pcap and pcapng, compressed by gzip or not; - is standard input:
 
-  tcpdump -i wan -U -w - 'esp or udp port 500 or udp port 4500 or icmp' | agent analyze -
+  tcpdump -i wan -s 2000 -U -w - 'esp or ah or udp port 500 or udp port 4500
+    or icmp or icmp6 or ip[6:2] & 0x1fff != 0 or ip6 proto 44' | agent analyze -
 
-The peer is found in the capture by itself where that is possible. A capture
-shows less than the host itself: docs/analyze.md says what it can tell.
+The last part of the filter lets later fragments pass. The peer is found in the
+capture by itself where that is possible. A capture shows less than the host
+itself: docs/analyze.md says what it can tell.
 Exit status: 0 healthy, 1 a problem was diagnosed, 2 wrong usage, or the file
 cannot be read, or which peer is meant is not clear, 3 could not decide.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return analyze(c, f, args[0]) },
 	}
 	fs := c.Flags()
+	f.register(fs)
 	fs.StringVar(&f.peer, "peer", "", "the peer's name in the configuration, or the remote gateway's `address` or DNS name (default: by what the capture holds)")
 	fs.StringVar(&f.local, "local", "", "an `address` of this side, to tell the two ends apart")
 	fs.DurationVar(&f.last, "last", 0, "look only at so much of the capture's end (default: all of it; with --follow, 1m)")
-	fs.BoolVar(&f.follow, "follow", false, "go on as the capture grows, and report again whenever the diagnosis changes")
-	fs.StringVar(&f.format, "format", "text", "output: text or json (with --follow, a line for each report)")
-	fs.StringVar(&f.lang, "lang", "", "language: en or zh (default en, or the configuration's)")
-	fs.String("config", "", "the configuration `file` (default "+config.DefaultPath+", if there is one)")
+	fs.BoolVar(&f.follow, "follow", false, "go on as the capture grows, and report again whenever the diagnosis changes; with --format json, a line for each report")
 	return c
 }
 
@@ -61,28 +61,28 @@ func analyze(c *cobra.Command, f analyzeFlags, path string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := loadOptional(c)
+	if c.Flags().Changed("last") && f.last <= 0 {
+		return fmt.Errorf("last %v: want a length of time", f.last)
+	}
+	cfg, err := f.load(c)
 	if err != nil {
 		return err
 	}
-	if f.lang == "" {
-		f.lang = cfg.Lang
-	}
-	if err := checkLang(f.lang); err != nil {
-		return err
-	}
 	if f.peer != "" {
-		if _, err := (probeFlags{peer: f.peer}).target(cfg); err != nil {
+		if _, err := configured(cfg, f.peer); err != nil {
 			return err
 		}
 	}
 	verdictOfLast := error(status(exitUndecided))
 	reports := 0
 	o.Note = func(line string) { fmt.Fprintln(c.ErrOrStderr(), "agent:", line) }
+	if f.format == "text" {
+		o.Status = o.Note
+	}
 	o.Report = func(r *diagnosis.Report) error {
 		verdictOfLast = verdict(r)
 		reports++
-		return f.write(c.OutOrStdout(), r, reports)
+		return f.next(c.OutOrStdout(), r, reports)
 	}
 	err = o.Run(c.Context(), cfg)
 	switch {
@@ -104,12 +104,6 @@ func (f analyzeFlags) offline(path string) (agent.Offline, error) {
 		here, err := hoststate.SourceOnHost(a)
 		return here && err == nil
 	}}
-	if f.format != "text" && f.format != "json" {
-		return o, fmt.Errorf("format %q: want text or json", f.format)
-	}
-	if f.last < 0 {
-		return o, fmt.Errorf("last %v: want a length of time", f.last)
-	}
 	if f.follow && f.last == 0 {
 		o.Last = followLast
 	}
@@ -131,9 +125,9 @@ func (f analyzeFlags) offline(path string) (agent.Offline, error) {
 // errWrite marks an error of the output.
 var errWrite = errors.New("output")
 
-// write writes the n-th report. Those of a capture that is followed say of when
+// next writes the n-th report. Those of a capture that is followed say of when
 // they are, and are apart by an empty line.
-func (f analyzeFlags) write(w io.Writer, r *diagnosis.Report, n int) error {
+func (f analyzeFlags) next(w io.Writer, r *diagnosis.Report, n int) error {
 	if f.follow && f.format == "text" {
 		lead := "\n"
 		if n == 1 {
@@ -143,7 +137,7 @@ func (f analyzeFlags) write(w io.Writer, r *diagnosis.Report, n int) error {
 			return fmt.Errorf("%w: %w", errWrite, err)
 		}
 	}
-	if err := write(w, r, probeFlags{format: f.format, lang: f.lang}); err != nil {
+	if err := f.write(w, r); err != nil {
 		return fmt.Errorf("%w: %w", errWrite, err)
 	}
 	return nil

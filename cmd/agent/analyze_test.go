@@ -9,9 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"vpnprobe/internal/netnstest"
 )
 
 // analyzed is a report on a capture, as far as the tests look at it.
@@ -106,55 +107,32 @@ func TestAnalyzeUsage(t *testing.T) {
 	}
 }
 
-// With --follow and JSON, each report is a line of its own.
+// reports collects what is written, and calls done with the first line's end.
+type reports struct {
+	bytes.Buffer
+	done func()
+}
+
+func (r *reports) Write(b []byte) (int, error) {
+	if bytes.ContainsRune(b, '\n') {
+		r.done()
+	}
+	return r.Buffer.Write(b)
+}
+
+// With --follow and JSON, each report is a line of its own, and the exit status
+// is the last one's. What has been reported is not reported again at the end.
 func TestAnalyzeFollow(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	var stdout, stderr bytes.Buffer
-	code := run(ctx, []string{"analyze", "--follow", "--format", "json", "../../internal/wire/ike/testdata/strongswan-nat.pcap"}, &stdout, &stderr)
-	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
-	for _, l := range lines {
-		decodeReport(t, []byte(l))
+	stdout, stderr := reports{done: cancel}, bytes.Buffer{}
+	code := run(ctx, []string{"analyze", "--follow", "--format", "json", "--peer", "198.51.100.2", "../../internal/wire/ike/testdata/strongswan-v2.pcap"}, &stdout, &stderr)
+	lines := strings.Split(strings.TrimSuffix(stdout.String(), "\n"), "\n")
+	if len(lines) != 1 {
+		t.Fatalf("%d reports, want 1; stderr %q", len(lines), stderr.String())
 	}
-	if code == exitUsage || len(lines) == 0 {
-		t.Errorf("status %d, stderr %q", code, stderr.String())
-	}
-}
-
-// inNetns runs the calling test again in a process and a network namespace of
-// its own, and reports whether this is that process.
-func inNetns(t *testing.T) bool {
-	t.Helper()
-	const variable = "VPNPROBE_TEST_NETNS"
-	if os.Getenv(variable) == t.Name() {
-		ip(t, "link set lo up")
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, for a network namespace")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("needs ip of iproute2")
-	}
-	t.Parallel() // namespaces do not disturb each other
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
-	cmd.Env = append(os.Environ(), variable+"="+t.Name())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.CombinedOutput()
-	switch {
-	case strings.Contains(string(out), "--- SKIP: "+t.Name()):
-		t.Skipf("in a namespace: %s", out)
-	case err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()):
-		t.Fatalf("in a namespace: %v\n%s", err, out)
-	}
-	return false
-}
-
-// ip runs ip(8) with the words of a command.
-func ip(t *testing.T, command string) {
-	t.Helper()
-	if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v: %s", command, err, out)
+	if a := decodeReport(t, []byte(lines[0])); code != exitHealthy || a.Peer != "198.51.100.2" || a.Diagnosis != "ok" || a.Evidence.Capture.Mode != "file" {
+		t.Errorf("status %d, report %+v", code, a)
 	}
 }
 
@@ -182,7 +160,7 @@ func TestAnalyzeTcpdump(t *testing.T) {
 	if _, err := exec.LookPath("tcpdump"); err != nil {
 		t.Skip("needs tcpdump")
 	}
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
 	r, w, err := os.Pipe()

@@ -45,12 +45,6 @@ func checkCommand() *cobra.Command {
 	return c
 }
 
-func addConfigFlag(c *cobra.Command) {
-	if c.Flags().Lookup("config") == nil {
-		c.Flags().String("config", "", "the configuration `file` (default "+config.DefaultPath+")")
-	}
-}
-
 // lint lists what is legal but unlikely to be meant.
 func lint(cfg *config.Config) []config.Warning {
 	here := func(a netip.Addr) bool {

@@ -2,29 +2,22 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"vpnprobe/config"
 	"vpnprobe/diagnosis"
 	"vpnprobe/evidence"
 	"vpnprobe/internal/agent"
-	"vpnprobe/internal/report"
 	"vpnprobe/internal/version"
 )
 
-// The bounds of a recording's size: the smallest holds some hundred packets,
-// the largest is what still fits into memory of whoever opens it.
-const (
-	minRecording = 64 << 10
-	maxRecording = 4 << 30
-)
+// maxRecording bounds the size of a recording, in bytes, to what still fits into
+// the memory of whoever opens it.
+const maxRecording = 4 << 30
 
 type recordFlags struct {
 	probeFlags
@@ -47,91 +40,60 @@ nothing to record.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return record(c, f, args[0]) },
 	}
-	fs := c.Flags()
-	fs.StringVar(&f.peer, "peer", "", "the peer's name in the configuration, or its public `address` or DNS name")
-	fs.StringSliceVar(&f.inner, "inner", nil, "an `address` behind the tunnel to reach (repeatable)")
-	fs.StringSliceVar(&f.references, "reference", nil, "a public `address` that is not the peer (repeatable)")
-	fs.StringVar(&f.source, "source", "", "the local `address` to probe from")
-	fs.StringVar(&f.iface, "interface", "", "the underlay `interface`")
-	fs.DurationVar(&f.duration, "duration", 30*time.Second, "how long to look and record")
-	fs.StringVar(&f.maxSize, "max-size", "64MB", "stop recording before the file is larger than this")
-	fs.StringVar(&f.format, "format", "text", "output: text or json")
-	fs.StringVar(&f.lang, "lang", "", "language: en or zh (default en, or the configuration's)")
-	fs.BoolVarP(&f.verbose, "verbose", "v", false, "log what the probes do")
-	fs.String("config", "", "the configuration `file` (default "+config.DefaultPath+", if there is one)")
+	f.register(c.Flags(), 30*time.Second)
+	c.Flags().StringVar(&f.maxSize, "max-size", "64MB", "stop recording before the file is larger than this")
 	return c
 }
 
 func record(c *cobra.Command, f recordFlags, path string) error {
-	if f.peer == "" {
-		return fmt.Errorf("which peer? say --peer NAME or --peer ADDRESS")
-	}
 	if path == "-" {
 		return fmt.Errorf("a recording cannot go to standard output, because its comment is written last: name a file")
 	}
-	if f.format != "text" && f.format != "json" {
-		return fmt.Errorf("format %q: want text or json", f.format)
-	}
-	if f.duration < minDuration || f.duration > maxDuration {
-		return fmt.Errorf("duration %v: want %v to %v", f.duration, minDuration, maxDuration)
-	}
 	size, err := parseSize(f.maxSize)
-	if err != nil || size < minRecording || size > maxRecording {
-		return fmt.Errorf("max-size %q: want a number of bytes from 64KiB to 4GiB, such as 64MB", f.maxSize)
+	if err != nil || size < agent.MinRecording || size > maxRecording {
+		return fmt.Errorf("max-size %q: want a number of bytes from %dKiB to %dGiB, such as 64MB", f.maxSize, agent.MinRecording>>10, maxRecording>>30)
 	}
-	cfg, err := loadOptional(c)
+	l, err := f.prepare(c)
 	if err != nil {
 		return err
 	}
-	if f.lang == "" {
-		f.lang = cfg.Lang
-	}
-	if err := checkLang(f.lang); err != nil {
-		return err
-	}
-	p, err := f.target(cfg)
-	if err != nil {
-		return err
-	}
-	level := slog.LevelError
-	if f.verbose {
-		level = slog.LevelDebug
-	}
-	env := environment(cfg, slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})))
-	var sub agent.Subscriber = agent.Nobody{}
-	done := func() {}
-	if f.format == "text" {
-		bar := report.NewProgress(os.Stderr, f.lang, f.duration)
-		sub, done = progress{bar}, bar.Done
-	}
-	interrupted := func() bool { return c.Context().Err() != nil }
-	r, kept, err := agent.Record(c.Context(), cfg, p, f.duration, env, sub, agent.RecordConfig{
+	l.begin(c)
+	r, kept, err := agent.Record(c.Context(), l.cfg, l.whom, l.duration, l.env, l.sub, agent.RecordConfig{
 		Path: path, MaxSize: size, App: "vpnprobe " + version.String(),
-		Comment: func(r *diagnosis.Report, kept agent.Recorded) string { return comment(r, kept, interrupted()) },
+		Comment: func(r *diagnosis.Report, kept agent.Recorded) string {
+			return comment(r, kept, c.Context().Err() != nil)
+		},
 	})
-	done()
+	l.done()
 	if r == nil {
 		return err
 	}
-	say := func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), "agent: "+format+"\n", args...) }
 	if err == nil {
-		for _, line := range shortcomings(kept) {
-			say("%s: %s", path, line)
+		say := func(format string, args ...any) {
+			fmt.Fprintf(c.ErrOrStderr(), "agent: %s: %s\n", path, fmt.Sprintf(format, args...))
 		}
-		say("%s: %d packets of peer %s, %d bytes", path, kept.Frames, p.Name, kept.Bytes)
+		for _, line := range shortcomings(kept) {
+			say("%s", line)
+		}
+		say("%d packets of peer %s, %d bytes", kept.Frames, l.whom.Name, kept.Bytes)
 	}
-	if interrupted() {
-		say("probe of %s: interrupted before it could decide", p.Name)
-		return status(exitUndecided)
-	}
-	if err := write(c.OutOrStdout(), r, f.probeFlags); err != nil {
-		say("write report: %v", err)
-		return status(exitUndecided)
-	}
+	verdict := l.soFar(c, r)
 	if err != nil {
 		return err
 	}
-	return verdict(r)
+	return verdict
+}
+
+// soFar writes the report even if the look was interrupted: so the file has it.
+func (l *look) soFar(c *cobra.Command, r *diagnosis.Report) error {
+	if c.Context().Err() == nil {
+		return l.conclude(c, r)
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "agent: interrupted: the report is on the first %.0f s\n", r.Duration.Seconds())
+	if err := l.write(c.OutOrStdout(), r); err != nil {
+		fmt.Fprintln(c.ErrOrStderr(), "agent: write report:", err)
+	}
+	return status(exitUndecided)
 }
 
 // shortcomings says what the recording lacks.
@@ -141,7 +103,11 @@ func shortcomings(kept agent.Recorded) []string {
 		out = append(out, fmt.Sprintf("full: it ends at %s; --max-size would let it grow", kept.Until.UTC().Format(time.RFC3339)))
 	}
 	if kept.Err != nil {
-		out = append(out, fmt.Sprintf("not all could be written: %v", kept.Err))
+		end := "none of it is there"
+		if kept.Frames > 0 {
+			end = "it ends at " + kept.Until.UTC().Format(time.RFC3339)
+		}
+		out = append(out, fmt.Sprintf("not all could be written, %s: %v", end, kept.Err))
 	}
 	c := kept.Capture
 	if c.Dropped > 0 {

@@ -7,9 +7,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"vpnprobe/internal/netnstest"
 )
 
 func TestRecordUsage(t *testing.T) {
@@ -63,21 +64,11 @@ func TestParseSize(t *testing.T) {
 // for, and returns a function that has the peer send.
 func gateway(t *testing.T) (send func(payload []byte, proto byte)) {
 	t.Helper()
-	ip(t, "link add wan type veth peer name isp")
-	ip(t, "link set isp up")
-	ip(t, "address add 203.0.113.2/24 dev wan")
-	ip(t, "link set wan up")
-	ip(t, "neighbor add 203.0.113.1 lladdr 02:00:00:00:00:01 dev wan nud permanent")
-	ip(t, "route add 198.51.100.2 via 203.0.113.1")
-	dev, err := net.InterfaceByName("isp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_RAW, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
+	netnstest.Veth(t)
+	netnstest.IP(t, "address add 203.0.113.2/24 dev wan",
+		"neighbor add 203.0.113.1 lladdr 02:00:00:00:00:01 dev wan nud permanent",
+		"route add 198.51.100.2 via 203.0.113.1")
+	put := netnstest.Sender(t, "isp")
 	wan, err := net.InterfaceByName("wan")
 	if err != nil {
 		t.Fatal(err)
@@ -87,17 +78,14 @@ func gateway(t *testing.T) (send func(payload []byte, proto byte)) {
 		b = append(b, 2, 0, 0, 0, 0, 1, 8, 0)
 		header := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, proto, 0, 0, 198, 51, 100, 2, 203, 0, 113, 2}
 		binary.BigEndian.PutUint16(header[2:], uint16(20+len(payload)))
-		b = append(append(b, header...), payload...)
-		if err := syscall.Sendto(fd, b, 0, &syscall.SockaddrLinklayer{Ifindex: dev.Index}); err != nil {
-			t.Error(err)
-		}
+		put(append(append(b, header...), payload...))
 	}
 }
 
 // A recording made while the agent probes is diagnosed again from the file, and
 // shows what passed.
 func TestRecord(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
 	send := gateway(t)
@@ -156,7 +144,7 @@ func TestRecord(t *testing.T) {
 
 // Where nothing can be captured, no file is left.
 func TestRecordNothing(t *testing.T) {
-	if !inNetns(t) {
+	if !netnstest.Child(t) {
 		return
 	}
 	path := filepath.Join(t.TempDir(), "ticket.pcapng")

@@ -4,22 +4,17 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
-	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vpnprobe/capture"
 	"vpnprobe/config"
 	"vpnprobe/evidence"
 	"vpnprobe/hoststate"
+	"vpnprobe/internal/netnstest"
 )
 
 var (
@@ -27,23 +22,11 @@ var (
 	captureHost    = netip.MustParseAddr("203.0.113.2")
 )
 
-// startCaptures moves the test into a network namespace with an interface wan,
-// on which what is sent on isp comes in, and lets captures run until it ends.
+// startCaptures makes an interface wan, on which what is sent on isp comes in,
+// and lets captures run until the test ends.
 func startCaptures(t *testing.T, cfg config.Capture) *captures {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes a network namespace")
-	}
-	// The thread, and the namespace with it, ends with the test's goroutine.
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("cannot make a network namespace: %v", err)
-	}
-	for _, c := range []string{"link add wan type veth peer name isp", "link set isp up", "link set wan up"} {
-		if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s", c, err, out)
-		}
-	}
+	netnstest.Veth(t)
 	c := newCaptures(hoststate.New(), slog.New(slog.DiscardHandler))
 	c.configure(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -56,7 +39,7 @@ func startCaptures(t *testing.T, cfg config.Capture) *captures {
 		cancel()
 		<-done
 	})
-	await(t, "captures", func() bool {
+	netnstest.Eventually(t, "captures", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.ctx != nil
@@ -64,36 +47,16 @@ func startCaptures(t *testing.T, cfg config.Capture) *captures {
 	return c
 }
 
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("in vain: %s", what)
-		}
-	}
-}
-
 // receiveESP has an ESP packet of the gateway come in on wan.
 func receiveESP(t *testing.T, seq uint32) {
 	t.Helper()
-	dev, err := net.InterfaceByName("isp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
 	b := []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 60, 0, 1, 0, 0, 64, 50, 0, 0}
 	b = append(b, captureGateway.AsSlice()...)
 	b = append(b, captureHost.AsSlice()...)
 	b = binary.BigEndian.AppendUint32(b, 0xc0ffee)
 	b = binary.BigEndian.AppendUint32(b, seq)
 	b = append(b, make([]byte, 32)...)
-	if err := unix.Sendto(fd, b, 0, &unix.SockaddrLinklayer{Ifindex: dev.Index}); err != nil {
-		t.Fatal(err)
-	}
+	netnstest.Sender(t, "isp")(b)
 }
 
 func capturePeer(name string) capture.Peer {
@@ -106,6 +69,9 @@ var wan = []string{"wan"}
 var local = evidence.Tunnel{Readable: evidence.Yes}
 
 func TestCaptures(t *testing.T) {
+	if !netnstest.Child(t) {
+		return
+	}
 	c := startCaptures(t, config.Capture{Mode: "ring", XDP: "auto"})
 	u := c.join(capturePeer("cloud"), time.Minute)
 	defer u.leave()
@@ -113,13 +79,13 @@ func TestCaptures(t *testing.T) {
 	if w, _ := u.read(nil, local, evidence.Traffic{}); w.Mode != evidence.CaptureSA || w.Why != evidence.CaptureNoInterface || w.Conclusive() || w.Reason == "" {
 		t.Errorf("no interface: %+v", w)
 	}
-	await(t, "the capture", func() bool {
+	netnstest.Eventually(t, "the capture", func() bool {
 		w, _ := u.read(wan, local, evidence.Traffic{})
 		return w.Mode == evidence.CaptureRing && w.Reason == ""
 	})
 	receiveESP(t, 1)
 	var total, last uint64
-	await(t, "a packet", func() bool {
+	netnstest.Eventually(t, "a packet", func() bool {
 		w, d := u.read(wan, local, evidence.Traffic{})
 		total += d.In.ESP.Packets
 		last = w.In.ESP.Packets
@@ -162,6 +128,9 @@ func TestCaptures(t *testing.T) {
 // Where the kernel's SAs received packets and the capture saw none of them, it
 // is blind, whatever hides them.
 func TestCapturesCrossCheck(t *testing.T) {
+	if !netnstest.Child(t) {
+		return
+	}
 	c := startCaptures(t, config.Capture{Mode: "ring", XDP: "auto"})
 	u := c.join(capturePeer("cloud"), time.Minute)
 	defer u.leave()
@@ -178,7 +147,7 @@ func TestCapturesCrossCheck(t *testing.T) {
 		}
 	}
 	receiveESP(t, 1)
-	await(t, "a packet", func() bool {
+	netnstest.Eventually(t, "a packet", func() bool {
 		w, _ = u.read(wan, local, five)
 		return w.In.ESP.Packets == 1
 	})
@@ -189,11 +158,14 @@ func TestCapturesCrossCheck(t *testing.T) {
 
 // A window slides: it is never longer than it should be but by one reading.
 func TestCapturesWindow(t *testing.T) {
+	if !netnstest.Child(t) {
+		return
+	}
 	c := startCaptures(t, config.Capture{Mode: "ring", XDP: "auto"})
 	u := c.join(capturePeer("cloud"), 50*time.Millisecond)
 	defer u.leave()
 	receiveESP(t, 1)
-	await(t, "the packet to leave the window", func() bool {
+	netnstest.Eventually(t, "the packet to leave the window", func() bool {
 		w, _ := u.read(wan, local, evidence.Traffic{})
 		return len(u.history) > 3 && w.In.ESP.Packets == 0
 	})
@@ -207,15 +179,12 @@ func TestCapturesWindow(t *testing.T) {
 // A peer is watched on the interface of its route, and on those that the kernel
 // may turn to.
 func TestCapturesInterfaces(t *testing.T) {
-	c := startCaptures(t, config.Capture{Mode: "ring", XDP: "auto"})
-	for _, command := range []string{
-		"address add 203.0.113.2/24 dev wan", "address add 203.0.114.2/24 dev isp",
-		"route add default via 203.0.113.1 metric 1", "route add default via 203.0.114.1 metric 2",
-	} {
-		if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s", command, err, out)
-		}
+	if !netnstest.Child(t) {
+		return
 	}
+	c := startCaptures(t, config.Capture{Mode: "ring", XDP: "auto"})
+	netnstest.IP(t, "address add 203.0.113.2/24 dev wan", "address add 203.0.114.2/24 dev isp",
+		"route add default via 203.0.113.1 metric 1", "route add default via 203.0.114.1 metric 2")
 	u := c.join(capturePeer("cloud"), time.Minute)
 	defer u.leave()
 	for _, tc := range []struct {

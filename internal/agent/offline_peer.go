@@ -30,6 +30,9 @@ func (a *analysis) known(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("peer %s: gateway %s does not resolve: %w: say --peer ADDRESS", p.Name, p.Gateway, err)
 		}
+		if slices.Contains(t.addrs, a.Local) {
+			return fmt.Errorf("--local %s is the address of peer %s too: want an address of this side, or none", a.Local, p.Name)
+		}
 		return a.begin(t)
 	}
 	for _, p := range a.cfg.Peers {

@@ -15,20 +15,55 @@ type mark struct {
 	counts []capture.Counts
 }
 
-// markParts is into how many parts Last is divided by readings.
+// marks are readings for windows to begin with, the oldest first.
+type marks struct {
+	span time.Duration // how old they get
+	list []mark
+}
+
+// markParts is into how many parts a span is divided by readings.
 const markParts = 8
 
-// mark takes a reading now and then, for a window to begin with.
+// due reports whether it is time for a reading.
+func (m *marks) due(now time.Time) bool {
+	n := len(m.list)
+	return n == 0 || now.Sub(m.list[n-1].at).Abs() >= m.span/markParts
+}
+
+func (m *marks) add(r mark) {
+	m.list = append(m.list, r)
+	for len(m.list) > 1 && !m.list[1].at.After(r.at.Add(-m.span)) {
+		m.list = m.list[1:]
+	}
+	if len(m.list) > 4*markParts {
+		m.list = m.list[len(m.list)-markParts:] // the clock went backwards
+	}
+}
+
+// before returns the last reading that is at least so old at the time of now,
+// and false when there is none.
+func (m *marks) before(now time.Time, age time.Duration) (found mark, ok bool) {
+	for _, r := range m.list {
+		if r.at.After(now.Add(-age)) {
+			break
+		}
+		found, ok = r, true
+	}
+	return found, ok
+}
+
+// mark takes a reading now and then.
 func (a *analysis) mark(now time.Time) {
-	if n := len(a.marks); n > 0 && now.Sub(a.marks[n-1].at).Abs() < a.span/markParts {
+	long, short := a.Last > 0 && a.window.due(now), a.end.due(now)
+	if !long && !short {
 		return
 	}
-	a.marks = append(a.marks, a.read())
-	for len(a.marks) > 1 && !a.marks[1].at.After(now.Add(-a.span)) {
-		a.marks = a.marks[1:]
+	r := a.read()
+	if long {
+		a.window.add(r)
 	}
-	if len(a.marks) > 4*markParts {
-		a.marks = a.marks[len(a.marks)-markParts:] // the clock went backwards
+	if short {
+		a.end.add(r)
 	}
 }
 
@@ -50,18 +85,15 @@ func (a *analysis) counts(name string) capture.Counts {
 	return c
 }
 
-// before returns the last reading that is at least so old at the time of now,
-// and false when there is none: then one of zeros stands for the beginning of
-// the capture.
-func (a *analysis) before(now time.Time, age time.Duration) (mark, bool) {
-	found, ok := mark{counts: make([]capture.Counts, 1+len(a.target.siblings))}, false
-	for _, m := range a.marks {
-		if age <= 0 || m.at.After(now.Add(-age)) {
-			break
+// asked returns the reading that the window which was asked for begins with: one
+// of zeros stands for the beginning of the capture.
+func (a *analysis) asked(now time.Time) mark {
+	if a.Last > 0 {
+		if m, ok := a.window.before(now, a.Last); ok {
+			return m
 		}
-		found, ok = m, true
 	}
-	return found, ok
+	return mark{counts: make([]capture.Counts, 1+len(a.target.siblings))}
 }
 
 // patience is how much of a capture may pass until it is said that nothing can
@@ -75,17 +107,18 @@ func (a *analysis) look(early bool) error {
 		return nil
 	}
 	a.fresh = false
-	now := a.read()
-	since, _ := a.before(now.at, a.Last)
-	r := diagnosis.Evaluate(a.snapshot(now, since))
-	if early && a.said == "" && r.Diagnosis() == diagnosis.Undecided {
+	r, note := a.conclude()
+	if early && a.said == "" && r.Diagnosis() == diagnosis.Undecided || gist(r) == a.said {
 		return nil
 	}
-	said := gist(r)
-	if said == a.said {
-		return nil
+	return a.report(r, note)
+}
+
+func (a *analysis) report(r *diagnosis.Report, note string) error {
+	if note != "" {
+		a.Note(note)
 	}
-	a.said = said
+	a.said, a.label, a.reported = gist(r), r.Diagnosis(), a.shown
 	return a.Report(r)
 }
 
@@ -101,7 +134,7 @@ func gist(r *diagnosis.Report) string {
 	return s
 }
 
-// finish reports on the whole.
+// finish reports on the whole, unless the last report already did.
 func (a *analysis) finish() error {
 	c := a.counts(a.target.Name)
 	if n := encrypted(c.In).Packets + encrypted(c.Out).Packets; n == 0 && len(c.In.IKE)+len(c.Out.IKE) == 0 {
@@ -111,36 +144,46 @@ func (a *analysis) finish() error {
 		}
 		a.Note(fmt.Sprintf("%s: no IPsec with peer %s (%s) in it, %s", a.name(), a.target.Name, join(a.target.addrs), others))
 	}
-	if a.Follow {
-		return a.look(false)
+	if n := torn(c); n > 0 {
+		a.Note(fmt.Sprintf("%s: %d packets of UDP 500 and 4500 are in fragments, and only the first fragment of each is there, so they are left out of the report: a capture filter by port drops the others, and `or ip[6:2] & 0x1fff != 0 or ip6 proto 44` keeps them; a network that drops fragments looks the same", a.name(), n))
 	}
-	return a.Report(a.conclude())
+	if a.said != "" && a.reported == a.shown {
+		return nil
+	}
+	return a.report(a.conclude())
 }
 
-// endSpan is how much of a capture's end is looked at apart from the whole, if
-// that is twice as long: about as much as the daemon looks back for traffic.
-const endSpan = 15 * time.Second
+// endSpan is how much of a capture's end is looked at apart from the whole:
+// about as much as the daemon looks back for traffic. Of a short capture it is
+// half, and leastEnd at least.
+const (
+	endSpan  = 15 * time.Second
+	leastEnd = 10 * time.Second
+)
 
-// conclude diagnoses from the window that was asked for, or from the whole.
-// What works most of the time hides that it does not at the end.
-func (a *analysis) conclude() *diagnosis.Report {
+// conclude diagnoses from the window that was asked for, or from the whole, and
+// says what is to be noted of that. What works most of the time hides that it
+// does not at the end: the report is on that then. But who asks for a window
+// of a file gets it, and a note.
+func (a *analysis) conclude() (r *diagnosis.Report, note string) {
 	now := a.read()
-	since, _ := a.before(now.at, a.Last)
-	whole := diagnosis.Evaluate(a.snapshot(now, since))
-	since, ok := a.before(now.at, endSpan)
-	if a.Last > 0 || !ok || whole.Duration < 2*endSpan {
-		return whole
+	whole := diagnosis.Evaluate(a.snapshot(now, a.asked(now.at)))
+	age := min(endSpan, whole.Duration/2)
+	since, ok := a.end.before(now.at, age)
+	if !ok || age < leastEnd {
+		return whole, ""
 	}
 	end := diagnosis.Evaluate(a.snapshot(now, since))
 	switch {
 	case end.Diagnosis() == whole.Diagnosis() || end.Diagnosis() == diagnosis.Undecided:
-		return whole
-	case whole.Severity() == diagnosis.Info && end.Severity() != diagnosis.Info:
-		a.Note(fmt.Sprintf("%s: the report is on its last %.0f s; all its %.0f s together would read %s", a.name(), end.Duration.Seconds(), whole.Duration.Seconds(), whole.Diagnosis()))
-		return end
+		return whole, ""
+	case whole.Severity() == diagnosis.Info && end.Severity() != diagnosis.Info && (a.Follow || a.Last == 0):
+		return end, fmt.Sprintf("%s: the report is on its last %.0f s; %.0f s together would read %s", a.name(), end.Duration.Seconds(), whole.Duration.Seconds(), whole.Diagnosis())
 	}
-	a.Note(fmt.Sprintf("%s: its last %.0f s alone would read %s: see --last", a.name(), end.Duration.Seconds(), end.Diagnosis()))
-	return whole
+	if a.Follow {
+		return whole, "" // it soon has only its end to look at
+	}
+	return whole, fmt.Sprintf("%s: its last %.0f s alone would read %s: --last %.0fs shows it", a.name(), end.Duration.Seconds(), end.Diagnosis(), age.Seconds())
 }
 
 func encrypted(t evidence.WireTraffic) evidence.Traffic { return t.ESP.Add(t.ESPInUDP).Add(t.AH) }
@@ -155,6 +198,10 @@ func (a *analysis) snapshot(to, from mark) *evidence.Snapshot {
 		blind = evidence.No
 	}
 	c := now[0].Since(was[0], blind)
+	if torn(now[0]) > 0 {
+		leaveOut(&c.In.Fragments)
+		leaveOut(&c.Out.Fragments)
+	}
 	s := &evidence.Snapshot{
 		Peer: a.target.Name, Time: to.at, Window: c.Over, Declared: declared(a.target.Peer, a.cfg.References),
 		Addresses: a.target.addrs, Capture: c,

@@ -15,12 +15,16 @@ import (
 	"vpnprobe/diagnosis"
 	"vpnprobe/evidence"
 	"vpnprobe/hoststate"
+	"vpnprobe/internal/rawconn"
 )
+
+// MinRecording is the smallest [RecordConfig.MaxSize] that makes sense.
+const MinRecording = capture.MinRecording
 
 // RecordConfig says where [Record] keeps the packets.
 type RecordConfig struct {
 	Path    string // must not exist yet
-	MaxSize int64  // of the file, in bytes
+	MaxSize int64  // of the file, in bytes; at least MinRecording
 	App     string // what records, for the file's header
 	// Comment is what the file says of itself.
 	Comment func(*diagnosis.Report, Recorded) string
@@ -58,7 +62,7 @@ func Record(ctx context.Context, cfg *config.Config, p config.Peer, d time.Durat
 	wg.Go(func() { t.live.Run(running) }) // what goes wrong shows in the counts
 	wg.Go(func() { t.follow(running) })
 	r := Probe(ctx, cfg, p, d, nil, env, sub)
-	sleep(ctx, tapeTail)
+	time.Sleep(rawconn.RingDelay) // also when ctx ended: the ring may still keep packets to itself
 	stop()
 	wg.Wait()
 	out := Recorded{Capture: t.window(r.Snapshot.Host.Tunnel)}
@@ -77,9 +81,6 @@ func Record(ctx context.Context, cfg *config.Config, p config.Peer, d time.Durat
 	}
 	return r, out, nil
 }
-
-// tapeTail is how long the ring may keep a packet to itself.
-const tapeTail = 100 * time.Millisecond
 
 // tape is the capture of a recording. It is one of its own, since the other one
 // may count in the kernel and not see the packets.

@@ -35,8 +35,9 @@ var allowed = map[string][]string{
 	"cmd/agent":          {"config", "evidence", "diagnosis", "exporter", "hoststate", "internal/"},
 	"deploy":             {},
 	"internal/archtest":  {},
+	"internal/netnstest": {},
 	"internal/lab":       {"evidence", "internal/wire/"},
-	"bench/capture":      {"capture", "evidence", "internal/bpfcount", "internal/wire/"},
+	"bench/capture":      {"capture", "evidence"},
 	"integration":        {"evidence", "internal/lab", "internal/wire/"},
 }
 
@@ -52,6 +53,8 @@ var forbidden = map[string][]string{
 	"internal/agent":  {"github.com/prometheus/client_golang/prometheus"},             // the exporter subscribes
 	"internal/report": {"github.com/prometheus/client_golang/prometheus"},             //
 	"exporter":        {"github.com/prometheus-community/pro-bing", "vpnprobe/probe"}, // shows, never probes
+	// For tests only.
+	"cmd/agent": {"testing", "vpnprobe/internal/lab", "vpnprobe/internal/netnstest"},
 }
 
 type goPackage struct {

@@ -75,9 +75,6 @@ func (c *Counter) attach(a *attachment, ifindex int, o Options) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	if err := c.maps.leaked.Update(uint32(ifindex), make([][leakSize]byte, c.cpus), ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-		return "", err
-	}
 	if o.XDP {
 		if bare {
 			return "", fmt.Errorf("XDP: %w: the interface has no Ethernet headers", ErrUnsupported)

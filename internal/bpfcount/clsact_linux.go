@@ -68,8 +68,8 @@ type clsact struct {
 
 // attachClsact adds a filter to each direction of an interface, and the clsact
 // qdisc if it is not there. What a run that crashed has left is removed.
-func attachClsact(nl *routeSocket, ifindex int, o *owner, in, out *ebpf.Program) (c *clsact, err error) {
-	c = &clsact{ifindex: ifindex}
+func attachClsact(nl *routeSocket, ifindex int, o *owner, in, out *ebpf.Program) (_ *clsact, err error) {
+	c := &clsact{ifindex: ifindex}
 	if err := nl.removeOrphans(ifindex); err != nil {
 		return nil, err
 	}

@@ -14,12 +14,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"vpnprobe/internal/netnstest"
 	"vpnprobe/internal/wire/esp"
 )
 
 // TestBare counts on a device without link headers.
 func TestBare(t *testing.T) {
-	if !inNetns(t, syscall.SysProcAttr{}) {
+	if !netnstest.Child(t) {
 		return
 	}
 	fd, dev := tun(t)
@@ -84,23 +85,20 @@ func tun(t *testing.T) (fd, ifindex int) {
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "sysctl -qw net.ipv6.conf.tun0.disable_ipv6=1")
-	run(t, "ip addr add 192.0.2.1/24 dev tun0")
-	run(t, "ip link set tun0 up")
-	run(t, "ip route add 198.51.100.0/24 dev tun0")
+	netnstest.Sysctl(t, "ipv6/conf/tun0/disable_ipv6", "1")
+	netnstest.IP(t, "addr add 192.0.2.1/24 dev tun0", "link set tun0 up", "route add 198.51.100.0/24 dev tun0")
 	return fd, index(t, "tun0")
 }
 
 // TestSegmentation sends ESP in UDP by a socket that leaves cutting it up to the
 // device (UDP_SEGMENT).
 func TestSegmentation(t *testing.T) {
-	if !inNetns(t, syscall.SysProcAttr{}) {
+	if !netnstest.Child(t) {
 		return
 	}
-	wan, _ := veth(t)
-	run(t, "ip addr add 192.0.2.1/24 dev wan")
-	run(t, "ip route add 198.51.100.0/24 dev wan")
-	run(t, "ip neigh add 198.51.100.2 lladdr 02:00:00:00:00:01 dev wan")
+	wan := veth(t)
+	netnstest.IP(t, "addr add 192.0.2.1/24 dev wan", "route add 198.51.100.0/24 dev wan",
+		"neigh add 198.51.100.2 lladdr 02:00:00:00:00:01 dev wan")
 	c := openTest(t, bothPeers)
 	if _, err := c.Attach(wan, Options{}); err != nil {
 		t.Fatal(err)
@@ -145,15 +143,14 @@ func TestSegmentation(t *testing.T) {
 // TestCapabilities counts with the capabilities that the package asks for, and
 // tells of them without.
 func TestCapabilities(t *testing.T) {
-	attr := syscall.SysProcAttr{
-		Credential:  &syscall.Credential{Uid: 65534, Gid: 65534},
-		AmbientCaps: []uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
-	}
-	if !inNetns(t, attr) {
+	if !netnstest.Child(t, func(attr *syscall.SysProcAttr) {
+		attr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		attr.AmbientCaps = []uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW}
+	}) {
 		return
 	}
-	wan, isp := veth(t)
-	fromISP := sender(t, isp)
+	wan := veth(t)
+	fromISP := netnstest.Sender(t, "isp")
 	for _, h := range hooks {
 		c, err := Open(bothPeers)
 		if err != nil {
@@ -171,7 +168,7 @@ func TestCapabilities(t *testing.T) {
 			fromISP(ether(ipPacket{src: peer4, dst: host4, proto: 50, payload: espData(1, n, 20)}.bytes()))
 			fromISP(ether(ipPacket{src: peer6, dst: host6, proto: 17, headers: []byte{0}, payload: udpData(4500, 4500, espData(1, n, 20))}.bytes()))
 		}
-		eventually(t, "packets arrive", func() bool {
+		netnstest.Eventually(t, "packets arrive", func() bool {
 			var n uint64
 			for _, s := range samples(t, c) {
 				n += s.Packets

@@ -173,14 +173,22 @@ const noExist = 1
 // missing finds a cell for a flow that is not in the table of flows. The first
 // packets of new flows of the peers go to another table, which forgets the
 // least recently used. A flow moves with its second packet, so that a flood of
-// forged SPIs pushes out none that is in use.
+// forged SPIs pushes out none that is in use. What the kernel forgets stays in
+// the totals.
 func (g *generator) missing() {
 	g.at("new")
 	foreign := "exit"
 	if g.frames && g.out {
 		foreign = "foreign"
 	}
-	g.peers("peer", foreign)
+	far, near := int16(atKey+keySrc), int16(atKey+keyDst)
+	if g.out {
+		far, near = near, far
+	}
+	g.peerFamily()
+	g.peer(far, "peer")
+	g.peer(near, "through")
+	g.add(asm.Ja.Label(foreign))
 	if foreign != "exit" {
 		g.at("foreign") // ESP and AH are not clear, UDP may be
 		g.add(
@@ -192,20 +200,45 @@ func (g *generator) missing() {
 		)
 	}
 
+	g.at("through")
+	g.add(store64(asm.RFP, atSum, 0), store64(asm.RFP, atSum+8, 0), store64(asm.RFP, atSum+sumProto, 0), asm.Ja.Label("find"))
 	g.at("peer")
+	if g.out { // to itself: it counts as it comes in
+		g.add(asm.Mov.Imm(asm.R0, 0))
+		for part := int16(0); part < 16; part += 8 {
+			g.add(
+				asm.LoadMem(asm.R1, asm.RFP, far+part, asm.DWord),
+				asm.LoadMem(asm.R2, asm.RFP, near+part, asm.DWord),
+				asm.Xor.Reg(asm.R1, asm.R2),
+				asm.Or.Reg(asm.R0, asm.R1),
+			)
+		}
+		g.add(asm.JEq.Imm(asm.R0, 0, "through"))
+	}
+	for part := int16(0); part < 16; part += 8 {
+		g.add(
+			asm.LoadMem(asm.R1, asm.RFP, far+part, asm.DWord),
+			asm.StoreMem(asm.RFP, atSum+part, asm.R1, asm.DWord),
+		)
+	}
+	g.add(
+		asm.LoadMem(asm.R1, asm.RFP, atKey+keyIfindex, asm.Word),
+		asm.StoreMem(asm.RFP, atSum+sumIfindex, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.RFP, atKey+keyProto, asm.Word),
+		asm.StoreMem(asm.RFP, atSum+sumProto, asm.R1, asm.Word),
+	)
+
+	g.at("find")
 	g.lookUp(g.maps.fresh, atKey)
-	g.add(asm.JNE.Imm(asm.R0, 0, "move"))
+	g.add(asm.JNE.Imm(asm.R0, 0, "move"), asm.Mov.Imm(off, 1)) // a flow is created
 	g.add(
 		asm.LoadMapPtr(asm.R1, g.maps.fresh.FD()),
 		asm.LoadMapValue(asm.R3, g.maps.settings.FD(), setZero),
 		asm.Mov.Imm(asm.R4, noExist),
 	)
 	g.stack(asm.R2, atKey)
-	g.add(asm.FnMapUpdateElem.Call())
-	g.tally("exit")
-	g.increment(asm.R0, tallyCreated, one)
-	g.lookUp(g.maps.fresh, atKey)
-	g.add(asm.JNE.Imm(asm.R0, 0, "cell"), asm.Ja.Label("exit"))
+	g.add(asm.FnMapUpdateElem.Call(), asm.JEq.Imm(asm.R0, 0, "sum"))
+	g.add(asm.Mov.Imm(off, 0), asm.Ja.Label("sum")) // by another CPU
 
 	g.at("move")
 	g.add(
@@ -216,6 +249,15 @@ func (g *generator) missing() {
 	)
 	g.stack(asm.R2, atKey)
 	g.add(asm.FnMapUpdateElem.Call(), asm.JNE.Imm(asm.R0, 0, "moved"))
+	g.lookUp(g.maps.sums, atSum)
+	g.add(
+		asm.JEq.Imm(asm.R0, 0, "unsummed"),
+		asm.LoadMem(asm.R2, off, cellPackets, asm.DWord),
+		asm.LoadMem(asm.R3, off, cellBytes, asm.DWord),
+	)
+	g.increment(asm.R0, sumMovedPackets, plus(asm.R2))
+	g.increment(asm.R0, sumMovedBytes, plus(asm.R3))
+	g.at("unsummed")
 	g.add(asm.LoadMapPtr(asm.R1, g.maps.fresh.FD()))
 	g.stack(asm.R2, atKey)
 	g.add(asm.FnMapDeleteElem.Call())
@@ -223,9 +265,52 @@ func (g *generator) missing() {
 	g.lookUp(g.maps.flows, atKey)
 	g.add(
 		asm.JNE.Imm(asm.R0, 0, "cell"),
-		asm.Mov.Reg(asm.R0, off),
-		asm.Ja.Label("cell"),
+		asm.Mov.Imm(off, 0),
 	)
+	g.sum()
+}
+
+// sum adds a packet to the totals of fresh flows, off of which it created, and
+// has it counted in its own.
+func (g *generator) sum() {
+	g.at("sum")
+	g.lookUp(g.maps.sums, atSum)
+	g.add(
+		asm.JNE.Imm(asm.R0, 0, "summed"),
+		asm.LoadMapPtr(asm.R1, g.maps.sums.FD()),
+		asm.LoadMapValue(asm.R3, g.maps.settings.FD(), setZero),
+		asm.Mov.Imm(asm.R4, noExist),
+	)
+	g.stack(asm.R2, atSum)
+	g.add(asm.FnMapUpdateElem.Call())
+	g.lookUp(g.maps.sums, atSum)
+	g.add(asm.JEq.Imm(asm.R0, 0, "fresh"))
+
+	g.at("summed")
+	g.increment(asm.R0, sumCreated, plus(off))
+	g.add(
+		asm.Mov.Imm(asm.R2, 0), // packets
+		asm.Mov.Reg(asm.R3, size),
+		asm.LoadMem(asm.R4, asm.RFP, atPart, asm.Word),
+		asm.JGT.Imm(asm.R4, 1, "weighed"), // a fragment without the beginning
+		asm.Mov.Imm(asm.R2, 1),
+	)
+	if !g.xdp {
+		g.add(
+			asm.LoadMem(asm.R4, asm.RFP, atMore, asm.Word),
+			asm.JEq.Imm(asm.R4, 0, "weighed"),
+			asm.Add.Reg(asm.R2, asm.R4),
+			asm.LoadMem(asm.R4, asm.RFP, atRest, asm.Word),
+			asm.Add.Reg(asm.R3, asm.R4),
+		)
+	}
+	g.at("weighed")
+	g.increment(asm.R0, sumPackets, plus(asm.R2))
+	g.increment(asm.R0, sumBytes, plus(asm.R3))
+
+	g.at("fresh")
+	g.lookUp(g.maps.fresh, atKey)
+	g.add(asm.JNE.Imm(asm.R0, 0, "cell"), asm.Ja.Label("exit"))
 }
 
 // tally makes R0 the address of this CPU's tallies.

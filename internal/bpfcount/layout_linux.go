@@ -59,18 +59,31 @@ const (
 
 // The tallies, of each CPU.
 const (
-	tallyDrops   = 0  // frames that found the ring full
-	tallyCreated = 8  // flows
-	tallySecond  = 16 // when the second began that tallyShown is about
-	tallyShown   = 24 // leaks
-	tallySize    = 32
+	tallyDrops  = 0  // frames that found the ring full
+	tallySecond = 8  // when the second began that tallyShown is about
+	tallyShown  = 16 // leaks
+	tallySize   = 24
 )
 
-// The value of an interface's leaks.
+// The key of the totals: the peer's address, and what follows as in that of a
+// flow. All zero stands for what passes through this host to a peer or from
+// one, and for what goes to itself, which count on their other way.
 const (
-	leakPackets = 0
-	leakBytes   = 8
-	leakSize    = 16
+	sumAddr    = 0
+	sumProto   = 16 // with encap, out and family
+	sumIfindex = 20
+	sumKeySize = 24
+)
+
+// The totals, of each CPU: what was counted in the table of fresh flows, and
+// what moved on from there to the table of flows.
+const (
+	sumCreated      = 0 // flows
+	sumPackets      = 8
+	sumBytes        = 16
+	sumMovedPackets = 24
+	sumMovedBytes   = 32
+	sumSize         = 40
 )
 
 // What comes before a frame in the ring buffer.
@@ -127,6 +140,34 @@ func parseKey(b []byte) (ifindex int, k esp.Key) {
 		Encap:    b[keyEncap] != 0,
 		Outgoing: b[keyOut] != 0,
 	}
+}
+
+// sumOf returns the key of the totals that a flow belongs to.
+func (k *rawKey) sumOf() (s sumKey) {
+	far := keySrc
+	if k[keyOut] != 0 {
+		far = keyDst
+	}
+	copy(s[sumAddr:], k[far:far+16])
+	copy(s[sumProto:], k[keyProto:keyProto+4])
+	copy(s[sumIfindex:], k[keyIfindex:])
+	return s
+}
+
+// parse reads the key of totals. The address of this side is not in it.
+func (s *sumKey) parse() (ifindex int, k esp.Key) {
+	far := addrOf(s[sumAddr:sumProto], s[sumProto+keyFamily-keyProto])
+	k = esp.Key{
+		Protocol: esp.Protocol(s[sumProto]),
+		Encap:    s[sumProto+keyEncap-keyProto] != 0,
+		Outgoing: s[sumProto+keyOut-keyProto] != 0,
+	}
+	if k.Outgoing {
+		k.Dst = far
+	} else {
+		k.Src = far
+	}
+	return int(binary.NativeEndian.Uint32(s[sumIfindex:])), k
 }
 
 // parseCell reads a cell. boot is the time at which the kernel's monotonic

@@ -6,11 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,34 +19,6 @@ func needRoot(t testing.TB) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to load BPF programs")
 	}
-}
-
-// inNetns runs the calling test again in a process of its own, in a network
-// namespace of its own, and reports whether this is that process.
-func inNetns(t *testing.T, attr syscall.SysProcAttr) bool {
-	t.Helper()
-	const variable = "VPNPROBE_TEST_NETNS"
-	if os.Getenv(variable) == t.Name() {
-		return true
-	}
-	needRoot(t)
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("needs ip of iproute2")
-	}
-	t.Parallel() // namespaces do not disturb each other
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
-	cmd.Env = append(os.Environ(), variable+"="+t.Name())
-	attr.Cloneflags |= unix.CLONE_NEWNET
-	attr.Pdeathsig = unix.SIGKILL
-	cmd.SysProcAttr = &attr
-	out, err := cmd.CombinedOutput()
-	switch {
-	case strings.Contains(string(out), "--- SKIP: "+t.Name()):
-		t.Skipf("in a namespace: %s", out)
-	case err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()):
-		t.Fatalf("in a namespace: %v\n%s", err, out)
-	}
-	return false
 }
 
 // run runs a command and returns what it says. A no-break space is one within a

@@ -13,9 +13,9 @@ import (
 type tables struct {
 	peers    *ebpf.Map // addresses of the remote gateways
 	leaks    *ebpf.Map // remote subnets
-	leaked   *ebpf.Map // packets to them in clear, per interface
 	flows    *ebpf.Map // cells of the flows, per CPU
 	fresh    *ebpf.Map // cells of the flows that had one packet so far
+	sums     *ebpf.Map // totals of those
 	settings *ebpf.Map
 	tallies  *ebpf.Map
 	scratch  *ebpf.Map // where a frame is put together
@@ -24,9 +24,9 @@ type tables struct {
 
 // What the maps hold at most.
 const (
-	maxPeers      = 4096
-	maxLeaks      = 16384
-	maxInterfaces = 1024
+	maxPeers = 4096
+	maxLeaks = 16384
+	maxSums  = 16384 // by peer, protocol, direction and interface
 )
 
 // flowMemory bounds the memory of the flows, which grows with the CPUs, in
@@ -51,9 +51,9 @@ func newMaps(cfg Config, cpus int) (*tables, error) {
 	}{
 		{&m.peers, ebpf.MapSpec{Name: "vpnprobe_peers", Type: ebpf.Hash, KeySize: peerSize, ValueSize: 1, MaxEntries: maxPeers}},
 		{&m.leaks, ebpf.MapSpec{Name: "vpnprobe_leaks", Type: ebpf.LPMTrie, KeySize: prefixSize, ValueSize: 1, MaxEntries: maxLeaks, Flags: unix.BPF_F_NO_PREALLOC}},
-		{&m.leaked, ebpf.MapSpec{Name: "vpnprobe_leaked", Type: ebpf.PerCPUHash, KeySize: 4, ValueSize: leakSize, MaxEntries: maxInterfaces, Flags: unix.BPF_F_NO_PREALLOC}},
 		{&m.flows, ebpf.MapSpec{Name: "vpnprobe_flows", Type: ebpf.PerCPUHash, KeySize: keySize, ValueSize: cellSize, MaxEntries: uint32(flows)}},
 		{&m.fresh, ebpf.MapSpec{Name: "vpnprobe_fresh", Type: ebpf.LRUHash, KeySize: keySize, ValueSize: cellSize, MaxEntries: uint32(fresh)}},
+		{&m.sums, ebpf.MapSpec{Name: "vpnprobe_sums", Type: ebpf.PerCPUHash, KeySize: sumKeySize, ValueSize: sumSize, MaxEntries: maxSums, Flags: unix.BPF_F_NO_PREALLOC}},
 		{&m.settings, ebpf.MapSpec{Name: "vpnprobe_set", Type: ebpf.Array, KeySize: 4, ValueSize: setSize, MaxEntries: 1}},
 		{&m.tallies, ebpf.MapSpec{Name: "vpnprobe_tally", Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: tallySize, MaxEntries: 1}},
 		{&m.scratch, ebpf.MapSpec{Name: "vpnprobe_frame", Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: frameHeader + MaxFrame, MaxEntries: 1}},
@@ -93,7 +93,7 @@ func ringBytes(asked int) uint32 {
 }
 
 func (m *tables) close() {
-	for _, m := range []*ebpf.Map{m.peers, m.leaks, m.leaked, m.flows, m.fresh, m.settings, m.tallies, m.scratch, m.ring} {
+	for _, m := range []*ebpf.Map{m.peers, m.leaks, m.flows, m.fresh, m.sums, m.settings, m.tallies, m.scratch, m.ring} {
 		if m != nil {
 			m.Close()
 		}

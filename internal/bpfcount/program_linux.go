@@ -65,6 +65,7 @@ const (
 	atPeer   = -164 // key of the peers
 	atQuote  = -200 // addresses in an ICMP error's quotation
 	atZero   = -204 // key of maps with one entry
+	atSum    = -232 // key of the totals
 )
 
 // Fields of struct __sk_buff and struct xdp_md.

@@ -3,12 +3,10 @@ package bpfcount
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 )
 
@@ -24,13 +22,17 @@ type Frame struct {
 	// Time is when the program saw it, by the wall clock as it is set when it
 	// is read.
 	Time time.Time
-	// Data is the packet from its IP header on, at most [MaxFrame] bytes of it.
+	// Data is the packet from its IP header on, at most [MaxFrame] bytes of it,
+	// of a leak [MaxLeak].
 	// It is valid until the function returns.
 	Data []byte
 }
 
-// MaxFrame is the most that is kept of a packet, in bytes.
-const MaxFrame = 2048
+// The most that is kept of a packet, in bytes; of a leak its headers suffice.
+const (
+	MaxFrame = 2048
+	MaxLeak  = 128
+)
 
 // deadline is when Read has to stop.
 type deadline struct {
@@ -49,6 +51,7 @@ func (d *deadline) get() time.Time {
 // at the deadline is handed over too.
 func (c *Counter) Read(f func(Frame)) error {
 	var rec ringbuf.Record
+	var boot time.Time
 	left := -1 // bytes to hand over after the deadline, once it has passed
 	for left != 0 {
 		t := c.deadline.get()
@@ -63,9 +66,12 @@ func (c *Counter) Read(f func(Frame)) error {
 		default:
 			continue // the deadline has passed now, or was changed
 		}
-		boot, err := bootTime()
+		now, err := bootTime()
 		if err != nil {
 			return err
+		}
+		if off := now.Sub(boot).Abs(); off > time.Millisecond { // the clock was set
+			boot = now // else the frames stay in order
 		}
 		if frame, ok := parseFrame(rec.RawSample, boot); ok {
 			f(frame)
@@ -118,37 +124,4 @@ func (c *Counter) Drops() uint64 {
 		}
 	}
 	return c.table.drops
-}
-
-// Leaked is how many packets in clear to [Config.Leaks] left by an interface,
-// whether they were shown as frames or not.
-type Leaked struct {
-	Ifindex int
-	Packets uint64
-	Bytes   uint64 // of IP packets
-}
-
-// Leaked returns the leaks since Open, of all interfaces that were attached.
-func (c *Counter) Leaked() ([]Leaked, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return nil, os.ErrClosed
-	}
-	var list []Leaked
-	var ifindex uint32
-	var values [][leakSize]byte
-	it := c.maps.leaked.Iterate()
-	for it.Next(&ifindex, &values) {
-		l := Leaked{Ifindex: int(ifindex)}
-		for i := range values {
-			l.Packets += binary.NativeEndian.Uint64(values[i][leakPackets:])
-			l.Bytes += binary.NativeEndian.Uint64(values[i][leakBytes:])
-		}
-		list = append(list, l)
-	}
-	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
-		return nil, fmt.Errorf("read the kernel's count of leaks: %w", err)
-	}
-	return list, nil
 }

@@ -1,9 +1,9 @@
 package bpfcount
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"time"
@@ -17,18 +17,18 @@ import (
 type (
 	rawKey  [keySize]byte
 	rawCell [cellSize]byte
+	sumKey  [sumKeySize]byte
 )
 
 // table is what a reading of the flows needs, and what it leaves to the next.
 type table struct {
-	keys      []rawKey // of one batch
-	cells     []rawCell
-	list      []flow
-	fresh     map[rawKey]int // where in list
-	noBatch   bool           // the kernel cannot read many entries at once
-	removed   uint64         // flows of peers that are no more
-	forgotten uint64
-	drops     uint64
+	keys    []rawKey // of one batch
+	cells   []rawCell
+	list    []flow
+	fresh   map[rawKey]int // where in list
+	noBatch bool           // the kernel cannot read many entries at once
+	sums    map[sumKey]*sum
+	drops   uint64
 }
 
 type flow struct {
@@ -72,7 +72,7 @@ func (c *Counter) read() ([]flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	created, err := c.tally(tallyCreated)
+	before, err := c.readSums()
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +103,12 @@ func (c *Counter) read() ([]flow, error) {
 	}); err != nil {
 		return nil, err
 	}
+	after, err := c.readSums()
+	if err != nil {
+		return nil, err
+	}
 	c.prune()
-	present := uint64(len(t.list)) + t.removed
-	t.forgotten = max(t.forgotten, created-min(created, present))
+	c.sumUp(before, after)
 	list := t.list
 	t.list, t.fresh = nil, nil
 	return list, nil
@@ -131,9 +134,7 @@ func (c *Counter) prune() {
 			}
 			return false
 		}
-		if c.remove(&f) {
-			t.removed++
-		}
+		c.remove(&f)
 		return true
 	})
 	room := int(c.maps.flows.MaxEntries())
@@ -146,6 +147,7 @@ func (c *Counter) prune() {
 			return false
 		}
 		settled--
+		t.sumOf(&f.raw).remove(&f.sample)
 		return true
 	})
 }
@@ -157,14 +159,6 @@ func (c *Counter) remove(f *flow) bool {
 		m = c.maps.flows
 	}
 	return m.Delete(&f.raw) == nil
-}
-
-// Forgotten returns how many flows had left the tables at the last call of
-// Samples. It only grows.
-func (c *Counter) Forgotten() uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.table.forgotten
 }
 
 // each calls f for the entries of a map, with the cells of all CPUs.
@@ -236,25 +230,25 @@ func eachOne(m *ebpf.Map, cells []rawCell, cpus int, f func(*rawKey, []rawCell))
 	return err
 }
 
-// tally returns the sum of a tally over all CPUs.
-func (c *Counter) tally(offset int) (uint64, error) {
-	var values [][tallySize]byte
-	if err := c.maps.tallies.Lookup(uint32(0), &values); err != nil {
-		return 0, err
-	}
-	var sum uint64
-	for i := range values {
-		sum += binary.NativeEndian.Uint64(values[i][offset:])
-	}
-	return sum, nil
-}
-
 // bootTime returns when CLOCK_MONOTONIC was zero, by the wall clock as it is
-// set now.
-func bootTime() (time.Time, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return time.Time{}, os.NewSyscallError("clock_gettime", err)
+// set now. Two clocks are not read at once: of some attempts, the one counts
+// that was interrupted for the least time.
+func bootTime() (boot time.Time, err error) {
+	const enough = 10 * time.Microsecond
+	least := time.Duration(math.MaxInt64)
+	for range 5 {
+		var ts unix.Timespec
+		begin := time.Now()
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+			return time.Time{}, os.NewSyscallError("clock_gettime", err)
+		}
+		if took := time.Since(begin); took < least {
+			least = took
+			boot = begin.Round(0).Add(took/2 - time.Duration(ts.Nano()))
+		}
+		if least < enough {
+			break
+		}
 	}
-	return time.Now().Round(0).Add(-time.Duration(ts.Nano())), nil
+	return boot, nil
 }

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"vpnprobe/internal/wire/esp"
 )
@@ -63,7 +65,7 @@ func TestSetPeers(t *testing.T) {
 	check(map[netip.Addr]uint64{third: 3})
 	send()
 	check(map[netip.Addr]uint64{third: 6})
-	if n := c.Forgotten(); n != 0 {
+	if n := forgotten(c); n != 0 {
 		t.Errorf("%d flows forgotten, want 0: a peer that was removed is not", n)
 	}
 	if err := c.SetPeers(make([]netip.Addr, 10000)); err != nil { // none is valid
@@ -112,9 +114,29 @@ func TestFlood(t *testing.T) {
 	if len(got) > c.Capacity() {
 		t.Errorf("%d flows, capacity %d", len(got), c.Capacity())
 	}
-	if n := uint64(len(got)) + c.Forgotten(); n != flood+2 {
-		t.Errorf("%d flows and %d forgotten, want %d in all", len(got), c.Forgotten(), flood+2)
+	if n := uint64(len(got)) + forgotten(c); n != flood+2 {
+		t.Errorf("%d flows and %d forgotten, want %d in all", len(got), forgotten(c), flood+2)
 	}
+	check := func(packets, forgotten uint64) {
+		t.Helper()
+		samples(t, c)
+		want := []Total{{
+			Ifindex: 1, Key: esp.Key{Src: peer4, Protocol: esp.ESP},
+			Packets: packets, Bytes: packets * (20 + 8 + 20), Forgotten: forgotten,
+		}}
+		if diff := cmp.Diff(want, c.Totals(), ignoreTime, cmpopts.IgnoreFields(Total{}, "Last")); diff != "" {
+			t.Errorf("totals (-want +got):\n%s", diff)
+		}
+	}
+	moved := uint64(0)
+	check(flood+flood/100+4, flood+2-uint64(len(got)))
+	for k := range got { // once more: they move
+		if k.SPI >= 1000 && moved < 30 {
+			moved++
+			feed(t, p, packet(k.SPI, k.SPI-1000+1))
+		}
+	}
+	check(flood+flood/100+4+moved, flood+2-uint64(len(got)))
 }
 
 // TestOldest makes the least recently used flow leave.
@@ -140,8 +162,11 @@ func TestOldest(t *testing.T) {
 		if len(got) > 64 {
 			t.Fatalf("%d flows", len(got))
 		}
-		if n := uint64(len(got)) + c.Forgotten(); n != uint64(spi) {
-			t.Fatalf("%d flows and %d forgotten, want %d in all", len(got), c.Forgotten(), spi)
+		if n := uint64(len(got)) + forgotten(c); n != uint64(spi) {
+			t.Fatalf("%d flows and %d forgotten, want %d in all", len(got), forgotten(c), spi)
+		}
+		if n := c.Totals()[0].Packets; n != all {
+			t.Fatalf("%d packets in all, want %d", n, all)
 		}
 	}
 }
@@ -163,6 +188,75 @@ func TestFull(t *testing.T) {
 		if s.Packets != 50 {
 			t.Errorf("SPI %d: %d packets, want 50", k.SPI, s.Packets)
 		}
+	}
+	if n := c.Totals()[0].Packets; n != 50*30 {
+		t.Errorf("%d packets in all, want %d", n, 50*30)
+	}
+}
+
+// forgotten returns how many flows had left by the last call of Samples.
+func forgotten(c *Counter) (n uint64) {
+	for _, t := range c.Totals() {
+		n += t.Forgotten
+	}
+	return n
+}
+
+// TestTotals adds up all kinds of packets, with those of offload and in
+// fragments, and leaves out what passes through this host.
+func TestTotals(t *testing.T) {
+	c := openTest(t, bothPeers)
+	volumes := map[esp.Key]volume{}
+	count := func(frames ...[]byte) {
+		t.Helper()
+		feed(t, c.get(t, tcIn), frames...)
+		samples(t, c)
+		for _, s := range c.Totals() {
+			volumes[s.Key] = volume{s.Packets, s.Bytes}
+		}
+	}
+	in := esp.Key{Src: peer4, Protocol: esp.ESP}
+	esp4 := func(spi, seq uint32) []byte {
+		return ether(ipPacket{src: peer4, dst: host4, proto: 50, payload: espData(spi, seq, 20)}.bytes())
+	}
+	count(esp4(1, 1), esp4(1, 2), esp4(1, 3), esp4(2, 1))
+	aggregate := ether(ipPacket{src: peer4, dst: host4, proto: 50, payload: espData(3, 1, 92)}.bytes())
+	if _, err := c.get(t, tcIn).Run(&ebpf.RunOptions{Data: aggregate, Context: skb{GSOSegs: 5, GSOSize: 20, WireLen: 14 + 5*40}}); err != nil {
+		t.Fatal(err)
+	}
+	count(
+		ether(ipPacket{src: peer4, dst: host4, proto: 50, more: true, payload: espData(4, 1, 40)}.bytes()),
+		ether(ipPacket{src: peer4, dst: host4, proto: 50, offset: 6, payload: make([]byte, 30)}.bytes()),
+		ether(ipPacket{src: peer6, dst: host6, proto: 51, payload: ahData(1, 1, 20)}.bytes()),
+		ether(ipPacket{src: peer6, dst: host6, proto: 51, payload: ahData(1, 2, 20)}.bytes()),
+		ether(ipPacket{src: peer4, dst: host4, proto: 17, payload: udpData(4500, 4500, espData(1, 1, 20))}.bytes()),
+		ether(ipPacket{src: other4, dst: peer4, proto: 50, payload: espData(9, 1, 20)}.bytes()),
+		ether(ipPacket{src: other4, dst: peer4, proto: 50, payload: espData(9, 2, 20)}.bytes()),
+	)
+	want := map[esp.Key]volume{
+		in:                             {4 + 5 + 1, 4*48 + 5*40 + 68 + 50},
+		{Src: peer6, Protocol: esp.AH}: {2, 2 * (40 + 12 + 20)},
+		{Src: peer4, Protocol: esp.ESP, Encap: true}: {1, 20 + 8 + 28},
+	}
+	if diff := cmp.Diff(want, volumes, cmp.AllowUnexported(volume{}), ignoreTime); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+
+	// A peer that comes back begins anew.
+	if err := c.SetPeers(nil); err != nil {
+		t.Fatal(err)
+	}
+	samples(t, c)
+	if got := c.Totals(); len(got) != 0 {
+		t.Errorf("of no peer: %v", got)
+	}
+	if err := c.SetPeers([]netip.Addr{peer4}); err != nil {
+		t.Fatal(err)
+	}
+	clear(volumes)
+	count(esp4(1, 1000))
+	if diff := cmp.Diff(map[esp.Key]volume{in: {1, 48}}, volumes, cmp.AllowUnexported(volume{}), ignoreTime); diff != "" {
+		t.Errorf("anew (-want +got):\n%s", diff)
 	}
 }
 

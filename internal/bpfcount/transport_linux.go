@@ -106,14 +106,19 @@ func (g *generator) peers(found, none string) {
 	if g.out {
 		first, second = second, first
 	}
-	g.add(
-		asm.LoadMem(asm.R1, asm.RFP, atKey+keyFamily, asm.Byte),
-		asm.StoreMem(asm.RFP, atPeer, asm.R1, asm.Word),
-	)
+	g.peerFamily()
 	for _, at := range []int16{first, second} {
 		g.peer(at, found)
 	}
 	g.add(asm.Ja.Label(none))
+}
+
+// peerFamily sets the family for peer from the key's.
+func (g *generator) peerFamily() {
+	g.add(
+		asm.LoadMem(asm.R1, asm.RFP, atKey+keyFamily, asm.Byte),
+		asm.StoreMem(asm.RFP, atPeer, asm.R1, asm.Word),
+	)
 }
 
 // peer looks an address on the stack up; the family is set.

@@ -10,12 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"vpnprobe/internal/netnstest"
 	"vpnprobe/internal/wire/ike"
 )
 
@@ -130,21 +130,13 @@ var interop = []struct {
 
 // TestStrongSwan negotiates with a real daemon.
 func TestStrongSwan(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("not root: cannot make a network namespace")
-	}
-	for _, command := range []string{"charon-systemd", "swanctl", "ip"} {
+	for _, command := range []string{"charon-systemd", "swanctl"} {
 		if _, err := exec.LookPath(command); err != nil {
 			t.Skip("no strongSwan to negotiate with: ", err)
 		}
 	}
-	runtime.LockOSThread() // never unlocked: the namespace goes with the thread
-	if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
-		t.Fatal("unshare: ", err)
-	}
-	for _, c := range []string{"ip link set lo up", "ip addr add 192.0.2.1/32 dev lo", "ip addr add 192.0.2.2/32 dev lo"} {
-		run(t, strings.Fields(c)...)
-	}
+	netnstest.Thread(t)
+	netnstest.IP(t, "addr add 192.0.2.1/32 dev lo", "addr add 192.0.2.2/32 dev lo")
 	startDaemon(t)
 	d := dialDaemon(t)
 

@@ -7,73 +7,28 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vpnprobe/internal/netnstest"
 )
 
-// inNamespace runs a test in a network namespace of its own, with a loopback
-// interface of the MTU of an Ethernet, on a thread that ends with it.
-func inNamespace(t *testing.T, test func(t *testing.T)) {
+// enterLoopback moves the calling test into a network namespace of its own, with
+// a loopback interface of the MTU of an Ethernet.
+func enterLoopback(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("not root: cannot make a network namespace")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
-		for _, c := range []string{"ip link set lo mtu 1500 up", "ip addr add 192.0.2.1/24 dev lo", "ip addr add 2001:db8::1/64 dev lo nodad"} {
-			if !run(t, c) {
-				return
-			}
-		}
-		if awaitAddress(t, loopbacks[1]) {
-			test(t)
-		}
-	}()
-	<-done
-}
-
-// awaitAddress waits until an IPv6 address that was added is routed to: the
-// kernel does that some time later.
-func awaitAddress(t *testing.T, addr netip.Addr) bool {
-	t.Helper()
-	for range 1000 {
-		// The local table holds what is received, where it is not yet
-		// received it is still sent.
-		out, err := exec.Command("ip", "-6", "route", "get", addr.String()).CombinedOutput()
-		if err == nil && strings.HasPrefix(string(out), "local ") {
-			return true
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Errorf("%v does not appear", addr)
-	return false
-}
-
-func run(t *testing.T, command string) bool {
-	t.Helper()
-	args := strings.Fields(command)
-	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-		t.Errorf("%s: %v: %s", command, err, out)
-		return false
-	}
-	return true
-}
-
-func sysctl(t *testing.T, name, value string) {
-	t.Helper()
-	if err := os.WriteFile("/proc/thread-self/root/proc/sys/net/"+name, []byte(value), 0); err != nil {
-		t.Errorf("sysctl: %v", err)
-	}
+	netnstest.Thread(t)
+	netnstest.IP(t, "link set lo mtu 1500", "addr add 192.0.2.1/24 dev lo", "addr add 2001:db8::1/64 dev lo nodad")
+	// An IPv6 address that was added is routed to only some time later. The
+	// local table holds what is received, where it is not yet received it is
+	// still sent.
+	netnstest.Eventually(t, "the IPv6 address", func() bool {
+		out, err := exec.Command("ip", "-6", "route", "get", loopbacks[1].String()).CombinedOutput()
+		return err == nil && strings.HasPrefix(string(out), "local ")
+	})
 }
 
 // dropCapabilities takes capabilities from the calling thread.
@@ -105,8 +60,7 @@ func listen(t *testing.T, v6 bool, o Options) *Conn {
 	t.Helper()
 	c, err := ListenUDP(v6, o)
 	if err != nil {
-		t.Errorf("listen: %v", err)
-		runtime.Goexit()
+		t.Fatalf("listen: %v", err)
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
@@ -116,123 +70,118 @@ func openEcho(t *testing.T, v6 bool, o Options) *Echo {
 	t.Helper()
 	e, err := OpenEcho(v6, o)
 	if err != nil {
-		t.Errorf("open: %v", err)
-		runtime.Goexit()
+		t.Fatalf("open: %v", err)
 	}
 	t.Cleanup(func() { e.Close() })
 	return e
 }
 
 func TestUDP(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		for _, addr := range loopbacks {
-			v6 := addr.Is6()
-			a := listen(t, v6, Options{Source: addr, Interface: "lo", BypassIPsec: true})
-			b := listen(t, v6, Options{})
-			if !a.BypassesIPsec() || b.BypassesIPsec() {
-				t.Errorf("bypass: asked for %v, not asked for %v", a.BypassesIPsec(), b.BypassesIPsec())
-			}
-			from, err := a.Local()
-			if err != nil || from.Addr() != addr || from.Port() == 0 {
-				t.Errorf("local: %v, %v", from, err)
-			}
-			to, _ := b.Local()
-			if err := a.Send([]byte("hello"), netip.AddrPortFrom(addr, to.Port())); err != nil {
-				t.Errorf("send: %v", err)
-			}
-			ev, err := b.Receive(soon(t))
-			if err != nil || string(ev.Data) != "hello" || ev.From != from || ev.Err != nil || ev.Time.IsZero() {
-				t.Errorf("received %+v, %v", ev, err)
-			}
+	enterLoopback(t)
+	for _, addr := range loopbacks {
+		v6 := addr.Is6()
+		a := listen(t, v6, Options{Source: addr, Interface: "lo", BypassIPsec: true})
+		b := listen(t, v6, Options{})
+		if !a.BypassesIPsec() || b.BypassesIPsec() {
+			t.Errorf("bypass: asked for %v, not asked for %v", a.BypassesIPsec(), b.BypassesIPsec())
 		}
-	})
+		from, err := a.Local()
+		if err != nil || from.Addr() != addr || from.Port() == 0 {
+			t.Errorf("local: %v, %v", from, err)
+		}
+		to, _ := b.Local()
+		if err := a.Send([]byte("hello"), netip.AddrPortFrom(addr, to.Port())); err != nil {
+			t.Errorf("send: %v", err)
+		}
+		ev, err := b.Receive(soon(t))
+		if err != nil || string(ev.Data) != "hello" || ev.From != from || ev.Err != nil || ev.Time.IsZero() {
+			t.Errorf("received %+v, %v", ev, err)
+		}
+	}
 }
 
 func TestUDPErrorQueue(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		for _, addr := range loopbacks {
-			typ, code := uint8(3), uint8(3)
-			if addr.Is6() {
-				typ, code = 1, 4
-			}
-			c := listen(t, addr.Is6(), Options{})
-			closed := netip.AddrPortFrom(addr, 9)
-			// The error about each is there before the next is sent, and must
-			// not be mistaken for the next one's.
-			for i := range 3 {
-				if err := c.Send(fmt.Append(nil, "datagram ", i), closed); err != nil {
-					t.Errorf("send %d: %v", i, err)
-				}
-			}
-			for i := range 3 {
-				ev, err := c.Receive(soon(t))
-				if err != nil || ev.Err == nil {
-					t.Errorf("received %+v, %v", ev, err)
-					return
-				}
-				want := Error{Errno: unix.ECONNREFUSED, Type: typ, Code: code, Offender: addr}
-				if *ev.Err != want || ev.From != closed || string(ev.Data) != fmt.Sprint("datagram ", i) {
-					t.Errorf("got %+v about %q to %v, want %+v", *ev.Err, ev.Data, ev.From, want)
-				}
+	enterLoopback(t)
+	for _, addr := range loopbacks {
+		typ, code := uint8(3), uint8(3)
+		if addr.Is6() {
+			typ, code = 1, 4
+		}
+		c := listen(t, addr.Is6(), Options{})
+		closed := netip.AddrPortFrom(addr, 9)
+		// The error about each is there before the next is sent, and must
+		// not be mistaken for the next one's.
+		for i := range 3 {
+			if err := c.Send(fmt.Append(nil, "datagram ", i), closed); err != nil {
+				t.Errorf("send %d: %v", i, err)
 			}
 		}
-	})
+		for i := range 3 {
+			ev, err := c.Receive(soon(t))
+			if err != nil || ev.Err == nil {
+				t.Errorf("received %+v, %v", ev, err)
+				return
+			}
+			want := Error{Errno: unix.ECONNREFUSED, Type: typ, Code: code, Offender: addr}
+			if *ev.Err != want || ev.From != closed || string(ev.Data) != fmt.Sprint("datagram ", i) {
+				t.Errorf("got %+v about %q to %v, want %+v", *ev.Err, ev.Data, ev.From, want)
+			}
+		}
+	}
 }
 
 func TestListenUDPAvoidsIKE(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		sysctl(t, "ipv4/ip_unprivileged_port_start", "0")
-		sysctl(t, "ipv4/ip_local_port_range", "4499 4500")
-		for range 10 {
-			c, err := ListenUDP(false, Options{})
-			if err != nil {
-				t.Errorf("listen: %v", err)
-				return
-			}
-			if local, _ := c.Local(); local.Port() != 4499 {
-				t.Errorf("took port %d", local.Port())
-			}
-			c.Close()
+	enterLoopback(t)
+	netnstest.Sysctl(t, "ipv4/ip_unprivileged_port_start", "0")
+	netnstest.Sysctl(t, "ipv4/ip_local_port_range", "4499 4500")
+	for range 10 {
+		c, err := ListenUDP(false, Options{})
+		if err != nil {
+			t.Errorf("listen: %v", err)
+			return
 		}
-		sysctl(t, "ipv4/ip_local_port_range", "4500 4500")
-		if c, err := ListenUDP(false, Options{}); err == nil {
-			c.Close()
-			t.Error("took port 4500")
+		if local, _ := c.Local(); local.Port() != 4499 {
+			t.Errorf("took port %d", local.Port())
 		}
-	})
+		c.Close()
+	}
+	netnstest.Sysctl(t, "ipv4/ip_local_port_range", "4500 4500")
+	if c, err := ListenUDP(false, Options{}); err == nil {
+		c.Close()
+		t.Error("took port 4500")
+	}
 }
 
 func TestReceiveEnds(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		c := listen(t, false, Options{})
-		for range 3 {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-			if _, err := c.Receive(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("after the deadline: %v", err)
-			}
-			cancel()
-			if _, err := c.Receive(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("with a dead context: %v", err)
-			}
+	enterLoopback(t)
+	c := listen(t, false, Options{})
+	for range 3 {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		if _, err := c.Receive(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after the deadline: %v", err)
 		}
-		// A context that has ended must not end the next Receive.
-		local, _ := c.Local()
-		if err := c.Send([]byte("x"), netip.AddrPortFrom(loopbacks[0], local.Port())); err != nil {
-			t.Error(err)
+		cancel()
+		if _, err := c.Receive(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("with a dead context: %v", err)
 		}
-		if ev, err := c.Receive(soon(t)); err != nil || string(ev.Data) != "x" {
-			t.Errorf("received %+v, %v", ev, err)
-		}
-		done := make(chan error)
-		go func() {
-			_, err := c.Receive(context.Background())
-			done <- err
-		}()
-		c.Close()
-		if err := <-done; !errors.Is(err, os.ErrClosed) {
-			t.Errorf("after close: %v", err)
-		}
-	})
+	}
+	// A context that has ended must not end the next Receive.
+	local, _ := c.Local()
+	if err := c.Send([]byte("x"), netip.AddrPortFrom(loopbacks[0], local.Port())); err != nil {
+		t.Error(err)
+	}
+	if ev, err := c.Receive(soon(t)); err != nil || string(ev.Data) != "x" {
+		t.Errorf("received %+v, %v", ev, err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := c.Receive(context.Background())
+		done <- err
+	}()
+	c.Close()
+	if err := <-done; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after close: %v", err)
+	}
 }
 
 func TestEcho(t *testing.T) {
@@ -242,12 +191,11 @@ func TestEcho(t *testing.T) {
 		raw    bool
 	}{{"unprivileged", "0 2147483647", false}, {"raw", "1 0", true}} {
 		t.Run(kind.name, func(t *testing.T) {
-			inNamespace(t, func(t *testing.T) {
-				sysctl(t, "ipv4/ping_group_range", kind.groups)
-				for _, addr := range loopbacks {
-					testEcho(t, addr, kind.raw)
-				}
-			})
+			enterLoopback(t)
+			netnstest.Sysctl(t, "ipv4/ping_group_range", kind.groups)
+			for _, addr := range loopbacks {
+				testEcho(t, addr, kind.raw)
+			}
 		})
 	}
 }
@@ -287,59 +235,56 @@ func testEcho(t *testing.T, addr netip.Addr, raw bool) {
 }
 
 func TestWithoutCapabilities(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		sysctl(t, "ipv4/ping_group_range", "1 0")
-		dropCapabilities(t, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW)
-		if _, err := OpenEcho(false, Options{}); err == nil || !strings.Contains(err.Error(), "needs CAP_NET_RAW") {
-			t.Errorf("open ICMP socket: %v", err)
-		}
-		c, err := ListenUDP(false, Options{BypassIPsec: true, Interface: "lo"})
-		if err != nil {
-			t.Errorf("listen: %v", err)
-			return
-		}
-		defer c.Close()
-		if c.BypassesIPsec() {
-			t.Error("exempt from IPsec without CAP_NET_ADMIN")
-		}
-	})
+	enterLoopback(t)
+	netnstest.Sysctl(t, "ipv4/ping_group_range", "1 0")
+	dropCapabilities(t, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW)
+	if _, err := OpenEcho(false, Options{}); err == nil || !strings.Contains(err.Error(), "needs CAP_NET_RAW") {
+		t.Errorf("open ICMP socket: %v", err)
+	}
+	c, err := ListenUDP(false, Options{BypassIPsec: true, Interface: "lo"})
+	if err != nil {
+		t.Errorf("listen: %v", err)
+		return
+	}
+	defer c.Close()
+	if c.BypassesIPsec() {
+		t.Error("exempt from IPsec without CAP_NET_ADMIN")
+	}
 }
 
 func TestOpenErrors(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		for _, tt := range []struct {
-			name string
-			v6   bool
-			o    Options
-			want error
-		}{
-			{"no interface", false, Options{Interface: "wan"}, unix.ENODEV},
-			{"not our source", false, Options{Source: netip.MustParseAddr("198.51.100.1")}, unix.EADDRNOTAVAIL},
-			{"not our source", true, Options{Source: netip.MustParseAddr("2001:db8:1::1")}, unix.EADDRNOTAVAIL},
-			{"other family", true, Options{Source: loopbacks[0]}, nil},
-			{"no zone", true, Options{Source: netip.MustParseAddr("fe80::1%wan")}, nil},
-		} {
-			c, err := ListenUDP(tt.v6, tt.o)
-			if err == nil {
-				c.Close()
-				t.Errorf("%s: opened", tt.name)
-			} else if tt.want != nil && !errors.Is(err, tt.want) {
-				t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
-			}
+	enterLoopback(t)
+	for _, tt := range []struct {
+		name string
+		v6   bool
+		o    Options
+		want error
+	}{
+		{"no interface", false, Options{Interface: "wan"}, unix.ENODEV},
+		{"not our source", false, Options{Source: netip.MustParseAddr("198.51.100.1")}, unix.EADDRNOTAVAIL},
+		{"not our source", true, Options{Source: netip.MustParseAddr("2001:db8:1::1")}, unix.EADDRNOTAVAIL},
+		{"other family", true, Options{Source: loopbacks[0]}, nil},
+		{"no zone", true, Options{Source: netip.MustParseAddr("fe80::1%wan")}, nil},
+	} {
+		c, err := ListenUDP(tt.v6, tt.o)
+		if err == nil {
+			c.Close()
+			t.Errorf("%s: opened", tt.name)
+		} else if tt.want != nil && !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 		}
-	})
+	}
 }
 
 func TestLookUpPath(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		for _, addr := range loopbacks {
-			p, err := LookUpPath(addr, Options{})
-			if want := (Path{Source: addr, MTU: 1500}); err != nil || p != want {
-				t.Errorf("%v: got %+v, %v: want %+v", addr, p, err, want)
-			}
+	enterLoopback(t)
+	for _, addr := range loopbacks {
+		p, err := LookUpPath(addr, Options{})
+		if want := (Path{Source: addr, MTU: 1500}); err != nil || p != want {
+			t.Errorf("%v: got %+v, %v: want %+v", addr, p, err, want)
 		}
-		if _, err := LookUpPath(netip.MustParseAddr("203.0.113.1"), Options{}); !errors.Is(err, unix.ENETUNREACH) {
-			t.Errorf("without a route: %v", err)
-		}
-	})
+	}
+	if _, err := LookUpPath(netip.MustParseAddr("203.0.113.1"), Options{}); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("without a route: %v", err)
+	}
 }

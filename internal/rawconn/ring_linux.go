@@ -46,9 +46,6 @@ type Ring struct {
 // RingOptions say what a [Ring] delivers.
 type RingOptions struct {
 	Filter []bpf.RawInstruction // frames that it accepts, and how much of them
-	// IgnoreOutgoing leaves out what this host sends, before the kernel copies
-	// its header for the filter to look at (Linux 4.20).
-	IgnoreOutgoing bool
 }
 
 // OpenRing opens a ring on a device and delivers the frames that the filter
@@ -66,10 +63,6 @@ func OpenRing(dev Device, o RingOptions) (*Ring, error) {
 		return nil, err
 	}
 	err = attach(fd, o.Filter)
-	if err == nil && o.IgnoreOutgoing {
-		err = os.NewSyscallError("setsockopt PACKET_IGNORE_OUTGOING",
-			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
-	}
 	if err == nil {
 		err = bind(fd, dev)
 	}

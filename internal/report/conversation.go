@@ -76,10 +76,16 @@ func (t *text) reached(n evidence.IKENegotiation) string {
 	case evidence.ReachedAuthSent:
 		return encrypted + t.say(" not answered", "无应答")
 	case evidence.ReachedRejected:
+		if n.InitiatorRefused == evidence.Yes {
+			return encrypted + t.say(" answered, and refused by who had asked", "有应答，但被发起方拒绝")
+		}
 		return encrypted + t.say(" refused", "被拒绝") +
 			t.bySize(n, t.say(": the answer of %d bytes holds a lone notify", "：%d 字节的应答只含一个通知"))
 	case evidence.ReachedIKE:
-		return t.say("IKE SA up, child SA not", "IKE SA 已建立，子 SA 未建立") +
+		if n.ChildRefused != evidence.Yes {
+			return t.say("IKE SA up, whether its child SA is does not show", "IKE SA 已建立，子 SA 是否建立未知")
+		}
+		return t.say("IKE SA up, child SA refused", "IKE SA 已建立，子 SA 被拒绝") +
 			t.bySize(n, t.say(": the answer of %d bytes has no room for one", "：%d 字节的应答容不下子 SA"))
 	case evidence.ReachedChild:
 		return t.say("child SA up", "子 SA 已建立")

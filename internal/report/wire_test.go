@@ -141,10 +141,10 @@ func TestNewestNegotiation(t *testing.T) {
 			"IKEv2 begun here 8 s ago, IKE_AUTH refused: the answer of 80 bytes holds a lone notify", "IKEv2 由本端发起，8 s前，IKE_AUTH 被拒绝：80 字节的应答只含一个通知"},
 		{evidence.IKENegotiation{Version: 1, Ours: true, Reached: evidence.ReachedRejected},
 			"IKEv1 begun here 8 s ago, the first encrypted message refused", "IKEv1 由本端发起，8 s前，首个加密报文被拒绝"},
-		{evidence.IKENegotiation{Version: 2, Ours: true, Reached: evidence.ReachedIKE, Encrypted: true, AnswerBytes: 128},
-			"IKEv2 begun here 8 s ago, IKE SA up, child SA not: the answer of 128 bytes has no room for one", "IKEv2 由本端发起，8 s前，IKE SA 已建立，子 SA 未建立：128 字节的应答容不下子 SA"},
+		{evidence.IKENegotiation{Version: 2, Ours: true, Reached: evidence.ReachedIKE, Encrypted: true, ChildRefused: evidence.Yes, AnswerBytes: 128},
+			"IKEv2 begun here 8 s ago, IKE SA up, child SA refused: the answer of 128 bytes has no room for one", "IKEv2 由本端发起，8 s前，IKE SA 已建立，子 SA 被拒绝：128 字节的应答容不下子 SA"},
 		{evidence.IKENegotiation{Version: 1, Ours: true, Reached: evidence.ReachedIKE},
-			"IKEv1 begun here 8 s ago, IKE SA up, child SA not", "IKEv1 由本端发起，8 s前，IKE SA 已建立，子 SA 未建立"},
+			"IKEv1 begun here 8 s ago, IKE SA up, whether its child SA is does not show", "IKEv1 由本端发起，8 s前，IKE SA 已建立，子 SA 是否建立未知"},
 		{evidence.IKENegotiation{Version: 2, Ours: true, Reached: evidence.ReachedChild, Suite: "aes256gcm16-prfsha256-ecp256", Notify: "COOKIE"},
 			"IKEv2 begun here 8 s ago, child SA up, aes256gcm16-prfsha256-ecp256", "IKEv2 由本端发起，8 s前，子 SA 已建立，aes256gcm16-prfsha256-ecp256"},
 	} {

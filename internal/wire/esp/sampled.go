@@ -29,9 +29,8 @@ type Sampled struct {
 	// all flows do not shrink.
 	Leave func(Key, Counts)
 
-	flows     *store[sampled]
-	forgotten uint64
-	evict     func(int16)
+	flows *store[sampled]
+	evict func(int16)
 }
 
 // sampled is what is known of one flow.
@@ -52,19 +51,12 @@ type sampled struct {
 func NewSampled(kernel int) *Sampled {
 	s := &Sampled{flows: newStore[sampled](2 * kernel)}
 	s.evict = func(slot int16) {
-		s.forgotten++
 		if s.Leave != nil {
 			s.Leave(s.flows.keys[slot], s.flows.values[slot].c)
 		}
 	}
 	return s
 }
-
-// Forgotten returns how many flows had to leave.
-func (s *Sampled) Forgotten() uint64 { return s.forgotten }
-
-// Len returns the number of flows.
-func (s *Sampled) Len() int { return len(s.flows.nodes) }
 
 // Add takes a reading of a flow's counters, all CPUs' together ([Merge]). Every
 // reading of the kernel's table is to be shown whole, so that flows which it

@@ -83,9 +83,6 @@ func newTable(flows, slots int) *Table {
 // back counts again. It grows with forged SPIs as a rule.
 func (t *Table) Forgotten() uint64 { return t.forgotten }
 
-// Len returns the number of flows.
-func (t *Table) Len() int { return len(t.flows.nodes) }
-
 // Add counts an IP packet, or a fragment of one, of length bytes with number
 // seq that was seen at a time. A middle or last fragment has neither a number
 // nor an SPI: it counts with its key's SPI taken as 0.
