@@ -14,11 +14,16 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"vpnprobe/evidence"
 )
 
 const (
 	// PeerName is the name of gateway b in the agent's configuration.
 	PeerName = "cloud"
+
+	// TwinName is the name of the far site's second gateway.
+	TwinName = "cloud-2"
 
 	// agentPatience is how long the agent may take to stop.
 	agentPatience = 10 * time.Second
@@ -35,12 +40,21 @@ state_directory: %[2]s
 peers:
   - name: %[4]s
     gateway: %[5]q
-    interface: wan
+    %[12]s
     ike: {%[6]s}
     esp: {proposals: [%[7]s], mode: %[8]s}
     local_subnets: [%[9]s]
     remote_subnets: [%[10]s]
     %[11]s
+%[13]s
+`
+
+// twinConfig declares the tunnel to the far site's second gateway.
+const twinConfig = `
+  - name: ` + TwinName + `
+    gateway: ` + twinAddress + `
+    local_subnets: [%s]
+    remote_subnets: [%s]
 `
 
 // agentInner declares a host behind gateway b.
@@ -49,6 +63,23 @@ const agentInner = "inner: [{address: " + LanBHost + ", source: " + LanAGateway 
 // stateDirectory is where the agent keeps what survives it. It does not
 // survive the lab.
 const stateDirectory = "/var/lib/vpnprobe"
+
+// Declaration is what the agent's administrator declares beside what gateway
+// a is told.
+type Declaration struct {
+	Tunnel       func(*Tunnel) // changes what is declared of the tunnel
+	Settings     string        // top-level lines of the agent's configuration
+	Capture      string        // mode of the capture, if not auto
+	AnyInterface bool          // the underlay's interface is not declared
+}
+
+// lines returns the top-level lines of the agent's configuration.
+func (d Declaration) lines() string {
+	if d.Capture == "" {
+		return d.Settings
+	}
+	return d.Settings + "\ncapture: {mode: " + d.Capture + "}"
+}
 
 // Report is what agent probe said: its exit status, and the part of its JSON
 // that tests look at.
@@ -61,6 +92,10 @@ type Report struct {
 	Severity  string    `json:"severity"`
 	Summary   string    `json:"summary"`
 	Findings  []Finding `json:"findings"`
+
+	Evidence struct {
+		Capture evidence.Capture `json:"capture"`
+	} `json:"evidence"`
 }
 
 // Finding is one finding of a [Report].
@@ -88,7 +123,7 @@ func (r *Report) Finding(diagnosis string) *Finding {
 func (l *Lab) Probe(flags ...string) *Report {
 	l.t.Helper()
 	l.runs++
-	r, err := l.probe(l.runs, l.writeAgentConfig(filepath.Join(guestResults, "agent.yaml"), ""), flags)
+	r, err := l.probe(l.runs, l.writeAgentConfig(filepath.Join(guestResults, fmt.Sprintf("probe-%d.yaml", l.runs)), ""), flags)
 	if err != nil {
 		l.t.Fatal("lab: ", err)
 	}
@@ -127,11 +162,30 @@ func (l *Lab) KeepProbing(flags ...string) (stop func() []*Report) {
 
 // probe runs agent probe once, the nth time.
 func (l *Lab) probe(n int, config string, flags []string) (*Report, error) {
+	return l.report(l.probeCommand(config, flags), n)
+}
+
+func (l *Lab) probeCommand(config string, flags []string) *exec.Cmd {
 	cmd := l.A.Command(fmt.Sprintf("%s probe --config %s --peer %s --format json", agentPath(), config, PeerName))
 	cmd.Args = append(cmd.Args, flags...)
+	return cmd
+}
+
+// report runs the agent for a report, the nth one.
+func (l *Lab) report(cmd *exec.Cmd, n int) (*Report, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := l.runFor(cmd, probePatience)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return l.await(cmd, n, &stdout, &stderr)
+}
+
+// await waits for the report of an agent that was started for the nth one.
+func (l *Lab) await(cmd *exec.Cmd, n int, stdout, stderr *bytes.Buffer) (*Report, error) {
+	stuck := time.AfterFunc(probePatience, func() { cmd.Process.Kill() })
+	defer stuck.Stop()
+	err := cmd.Wait()
 	name := filepath.Join(guestResults, fmt.Sprintf("probe-%d", n))
 	saved := errors.Join(os.WriteFile(name+".json", stdout.Bytes(), 0o644), os.WriteFile(name+".stderr", stderr.Bytes(), 0o644))
 
@@ -206,20 +260,13 @@ func terminate(cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
-// runFor runs a command that is killed if it takes too long.
-func (l *Lab) runFor(cmd *exec.Cmd, patience time.Duration) error {
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	stuck := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-	defer stuck.Stop()
-	return cmd.Wait()
-}
-
 // writeAgentConfig declares to the agent what gateway a is told of the tunnel.
 func (l *Lab) writeAgentConfig(path, settings string) string {
 	l.t.Helper()
 	t := l.A.Tunnel
+	if l.Declared.Tunnel != nil {
+		l.Declared.Tunnel(&t)
+	}
 	ike := fmt.Sprintf("version: %d, proposals: [%s]", t.Version, t.IKE)
 	if t.Version == 1 {
 		ike += ", mode: " + pick(t.Aggressive, "aggressive", "main")
@@ -232,14 +279,21 @@ func (l *Lab) writeAgentConfig(path, settings string) string {
 		ike += fmt.Sprintf(", local_id: %q, remote_id: %q, psk_file: %s", t.LocalID, t.RemoteID, key)
 	}
 	inner := "" // outside the tunnel of a case that does not connect the networks
-	if netip.MustParsePrefix(t.RemoteSubnet).Contains(netip.MustParseAddr(LanBHost)) {
+	if remote, err := netip.ParsePrefix(t.RemoteSubnet); err == nil && remote.Contains(netip.MustParseAddr(LanBHost)) {
 		inner = agentInner
+	}
+	device, twin := "interface: wan", ""
+	if l.Declared.AnyInterface {
+		device = ""
+	}
+	if l.Twin != nil {
+		twin = fmt.Sprintf(twinConfig, t.LocalSubnet, t.RemoteSubnet)
 	}
 	if err := os.MkdirAll(stateDirectory, 0o700); err != nil {
 		l.t.Fatal("lab: ", err)
 	}
-	l.save(path, fmt.Appendf(nil, agentConfig, l.plan.ref, stateDirectory, settings, PeerName, l.plan.b, ike,
-		t.ESP, pick(t.Transport, "transport", "tunnel"), t.LocalSubnet, t.RemoteSubnet, inner))
+	l.save(path, fmt.Appendf(nil, agentConfig, l.plan.ref, stateDirectory, settings+"\n"+l.Declared.lines(), PeerName, l.plan.b, ike,
+		t.ESP, pick(t.Transport, "transport", "tunnel"), t.LocalSubnet, t.RemoteSubnet, inner, device, twin))
 	return path
 }
 

@@ -37,6 +37,10 @@ type IKE interface {
 	// Initiate sets the tunnel up, Terminate takes it down.
 	Initiate()
 	Terminate()
+	// Attempt begins to set the tunnel up, and does not wait for the end.
+	Attempt()
+	// Rekey begins to renew the ESP associations of a tunnel that is up.
+	Rekey()
 
 	launch()    // starts the daemon, with nothing to do yet
 	configure() // waits until it listens, and tells it its tunnel

@@ -31,7 +31,7 @@ const (
 // modules are loaded at boot, in one go: on demand, the first packet that
 // needs one would wait for it.
 var modules = []string{
-	"veth", "sch_netem", "af_packet_diag",
+	"veth", "sch_netem", "sch_ingress", "cls_bpf", "af_packet_diag",
 	"xfrm_user", "esp4", "esp6", "authenc", "echainiv", "cbc", "hmac",
 	"iptable_filter", "iptable_nat", "ip6table_filter", "xt_MASQUERADE", "xt_conntrack", "xt_policy", "ipt_REJECT", "ip6t_REJECT",
 }

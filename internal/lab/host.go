@@ -75,6 +75,7 @@ func missing() string {
 		{"/usr/sbin/iptables-legacy", "iptables"},
 		{"/usr/bin/ping", "iputils-ping"},
 		{"/usr/bin/tcpdump", "tcpdump"},
+		{"/usr/sbin/ethtool", "ethtool"},
 		{"/usr/bin/prometheus", "prometheus"},
 		{unpacked + "/libreswan" + libreswanPrograms + "/pluto", "libreswan"},
 		{"/usr/bin/certutil", "libnss3-tools"},

@@ -30,6 +30,15 @@ type Config struct {
 	// DaemonA and DaemonB are what the gateways run, strongSwan by default.
 	DaemonA, DaemonB Daemon
 
+	// SecondUplink gives gateway a another way to the ISP, wan2, which is
+	// not used until a case says so. IPv4 only.
+	SecondUplink bool
+
+	// Twin gives the far site a second gateway, and gateway a a tunnel to it
+	// for the same subnets. Gateway a sends by the one to gateway b, and
+	// takes what comes by either. IPv4 and strongSwan only.
+	Twin bool
+
 	// Tunnel, if not nil, changes what each gateway is told, and what the
 	// agent's administrator declares is what gateway a is told. Theirs
 	// changes it for gateway b alone, after that.
@@ -51,6 +60,11 @@ type Lab struct {
 	ISP, Reference *Node    // the router between them, and an unrelated host
 	NAT            *Node    // the router in front of A; nil without Config.NAT
 	PeerNAT        *Node    // the router in front of B; nil without Config.PeerNAT
+	Twin           *Gateway // the far site's second gateway; nil without Config.Twin
+
+	// Declared is what the agent's administrator declares beside or instead
+	// of what gateway a is told.
+	Declared Declaration
 
 	t      testing.TB
 	config Config
@@ -58,13 +72,16 @@ type Lab struct {
 	runs   int // runs of agent probe so far, to name their files
 	agents int // agents started so far
 	counts int // packet counters so far, to tell them apart
+
+	streams int // so far, to give each a port
+	resets  int // so far, to tell logs apart
 }
 
 // newLab lays the network out and starts both gateways' IKE daemons.
 func newLab(t testing.TB, config Config) *Lab {
 	t.Helper()
-	if config.IPv6 && (config.NAT || config.PeerNAT) {
-		t.Fatal("lab: NAT is for IPv4")
+	if config.IPv6 && (config.NAT || config.PeerNAT || config.SecondUplink || config.Twin) {
+		t.Fatal("lab: this network is for IPv4")
 	}
 	l := &Lab{t: t, config: config, plan: planIPv4}
 	if config.IPv6 {
@@ -76,25 +93,25 @@ func newLab(t testing.TB, config Config) *Lab {
 	}
 	l.A.Tunnel, l.B.Tunnel = l.tunnels()
 	l.A.IKE, l.B.IKE = newIKE(l.A, config.DaemonA), newIKE(l.B, config.DaemonB)
-	for _, ike := range []IKE{l.A.IKE, l.B.IKE} {
+	daemons := []IKE{l.A.IKE, l.B.IKE}
+	if l.Twin != nil {
+		l.pairUp()
+		daemons = append(daemons, l.Twin.IKE)
+	}
+	for _, ike := range daemons {
 		t.Cleanup(ike.Stop)
 		ike.launch()
 	}
-	l.A.IKE.configure()
-	l.B.IKE.configure()
+	for _, ike := range daemons {
+		ike.configure()
+	}
 	return l
 }
 
 // record captures gateway a's underlay, for people to look at.
 func (l *Lab) record() {
 	l.t.Helper()
-	tcpdump := l.A.Command("tcpdump -Z root -U -n -i wan -w " + guestResults + "/wan.pcap")
-	l.start(tcpdump, "tcpdump.log")
-	l.t.Cleanup(func() {
-		if err := terminate(tcpdump); err != nil {
-			l.t.Errorf("lab: stop tcpdump: %v", err)
-		}
-	})
+	l.A.Record("wan", "wan.pcap")
 }
 
 // T returns the test that the lab belongs to.
@@ -117,6 +134,28 @@ func (l *Lab) Establish() {
 	l.A.IKE.Initiate()
 	if !l.Carries() {
 		l.t.Fatal("lab: the tunnel is up but carries nothing")
+	}
+}
+
+// Reestablish takes the tunnel down; the next packet sets it up anew.
+func (l *Lab) Reestablish() { l.A.IKE.Terminate() }
+
+// Restart makes the gateway's IKE daemon begin anew, without a tunnel.
+func (g *Gateway) Restart() {
+	g.lab.t.Helper()
+	g.IKE.Stop()
+	g.Run("ip xfrm state flush") // as reset does
+	g.IKE.launch()
+	g.IKE.configure()
+}
+
+// Retell changes what gateways are told of the tunnel, and tells it them anew.
+// A tunnel that is up stays as it is until it is renewed.
+func (l *Lab) Retell(change func(*Tunnel), gateways ...*Gateway) {
+	l.t.Helper()
+	for _, g := range gateways {
+		change(&g.Tunnel)
+		g.IKE.configure()
 	}
 }
 

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -30,8 +31,10 @@ func (p *libreswan) socket() string { return filepath.Join(p.rundir(), "pluto.ct
 
 func (p *libreswan) launch() {
 	p.gateway.lab.t.Helper()
-	p.gateway.Run("mkdir -p " + p.rundir() + " " + p.nssdir())
-	p.control(nil, "certutil", "-N", "-d", "sql:"+p.nssdir(), "--empty-password")
+	if _, err := os.Stat(p.nssdir()); err != nil { // the first time
+		p.gateway.Run("mkdir -p " + p.rundir() + " " + p.nssdir())
+		p.control(nil, "certutil", "-N", "-d", "sql:"+p.nssdir(), "--empty-password")
+	}
 	t := p.gateway.Tunnel
 	secrets := p.write("ipsec.secrets", fmt.Sprintf("%s %s : PSK \"%s\"\n", plutoID(t.LocalID), plutoID(t.RemoteID), t.Key))
 	p.run(fmt.Sprintf("%s/pluto --nofork --stderrlog --no-dnssec --config %s --rundir %s --nssdir %s --ipsecdir %s --secretsfile %s",
@@ -78,6 +81,16 @@ func (p *libreswan) Initiate() {
 func (p *libreswan) Terminate() {
 	p.gateway.lab.t.Helper()
 	p.whack("--terminate", "--name", connName)
+}
+
+func (p *libreswan) Attempt() {
+	p.gateway.lab.t.Helper()
+	p.whack("--initiate", "--asynchronous", "--name", connName)
+}
+
+func (p *libreswan) Rekey() {
+	p.gateway.lab.t.Helper()
+	p.whack("--rekey-ipsec", "--asynchronous", "--name", connName)
 }
 
 func (p *libreswan) whack(args ...string) string {

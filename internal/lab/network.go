@@ -99,6 +99,16 @@ func (l *Lab) layOut() {
 		cable{end{peerEdge, "wan", p.subnet(p.b), p.ispB}, end{l.ISP, "to-b", p.subnet(p.ispB), ""}},
 		cable{end{l.Reference, "wan", p.subnet(p.ref), p.ispRef}, end{l.ISP, "to-ref", p.subnet(p.ispRef), ""}},
 	)
+	if l.config.SecondUplink {
+		cables = append(cables, cable{end{l.A.Node, "wan2", secondUplink + "/24", ""}, end{l.ISP, "to-a2", secondUplinkISP + "/24", ""}})
+	}
+	if l.config.Twin {
+		l.Twin = &Gateway{Node: l.node("twin"), Address: twinAddress}
+		nodes = append(nodes, l.Twin.Node)
+		cables = append(cables,
+			cable{end{l.Twin.Node, "wan", twinAddress + "/24", twinISP}, end{l.ISP, "to-twin", twinISP + "/24", ""}},
+			cable{end{l.LanB, "eth1", twinLanHost + "/24", ""}, end{l.Twin.Node, "lan", twinLan + "/24", ""}})
+	}
 	l.makeRouters()
 	l.create(nodes, cables)
 	if l.NAT != nil {

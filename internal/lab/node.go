@@ -25,9 +25,10 @@ type Node struct {
 // Gateway is a node with an end of the tunnel.
 type Gateway struct {
 	*Node
-	Address string // its own address in the underlay
-	Tunnel  Tunnel // what its IKE daemon is told
-	IKE     IKE    // its IKE daemon
+	Address string  // its own address in the underlay
+	Tunnel  Tunnel  // what its IKE daemon is told
+	Second  *Tunnel // another one, to the far site's twin gateway; nil if there is none
+	IKE     IKE     // its IKE daemon
 }
 
 // Command returns a command, its words separated by blanks, ready to run on

@@ -69,6 +69,15 @@ func (k *openIKED) Initiate() {
 	k.gateway.lab.t.Fatal("lab: OpenIKED only answers here")
 }
 
+// Attempt is what it does by itself.
+func (k *openIKED) Attempt() { k.Initiate() }
+
+// Rekey is not for OpenIKED, which renews its associations by itself only.
+func (k *openIKED) Rekey() {
+	k.gateway.lab.t.Helper()
+	k.gateway.lab.t.Fatal("lab: OpenIKED does not renew associations on demand")
+}
+
 func (k *openIKED) Terminate() {
 	k.gateway.lab.t.Helper()
 	k.ikectl("reset", "sa")

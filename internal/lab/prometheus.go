@@ -85,10 +85,15 @@ func (p *Prometheus) Query(query string) []Series {
 	return series
 }
 
+// TryGet fetches a path from the agent run on gateway a, which may be starting.
+func (a *Agent) TryGet(path string) ([]byte, error) {
+	return a.lab.A.get("http://" + AgentListen + path)
+}
+
 // Get fetches a path from the agent run on gateway a.
 func (a *Agent) Get(path string) []byte {
 	a.lab.t.Helper()
-	body, err := a.lab.A.get("http://" + AgentListen + path)
+	body, err := a.TryGet(path)
 	if err != nil {
 		a.lab.t.Fatal("lab: ask the agent: ", err)
 	}

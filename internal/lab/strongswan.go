@@ -3,10 +3,14 @@
 package lab
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
+
+	"github.com/strongswan/govici/vici"
 )
 
 // strongSwan is a charon with swanctl as its remote control. Several run side
@@ -60,6 +64,7 @@ func (s *strongSwan) env() string {
 
 func (s *strongSwan) launch() {
 	s.gateway.lab.t.Helper()
+	os.Remove(s.socket) // of one that was stopped; it would pass for this one's
 	s.write("strongswan.conf", fmt.Sprintf(strongswanConf, s.socket, s.Log(), s.gateway.Tunnel.Settings))
 	s.run("charon-systemd", filepath.Join(s.dir, "output"), s.env())
 }
@@ -67,7 +72,7 @@ func (s *strongSwan) launch() {
 func (s *strongSwan) configure() {
 	s.gateway.lab.t.Helper()
 	s.await(s.socket)
-	s.swanctl("--load-all", "--file", s.write("swanctl.conf", s.connection()))
+	s.swanctl("--load-all", "--file", s.write("swanctl.conf", s.configuration()))
 }
 
 var halfOpen = regexp.MustCompile(`(\d+) half-open`)
@@ -86,6 +91,49 @@ func (s *strongSwan) HalfOpen() int {
 func (s *strongSwan) Initiate() {
 	s.gateway.lab.t.Helper()
 	s.swanctl("--initiate", "--child", childName, "--timeout", "20")
+	if s.gateway.Second != nil {
+		s.swanctl("--initiate", "--child", childName+secondSuffix, "--timeout", "20")
+	}
+}
+
+func (s *strongSwan) Rekey() {
+	s.gateway.lab.t.Helper()
+	s.command("rekey", "child", childName)
+}
+
+func (s *strongSwan) Attempt() {
+	s.gateway.lab.t.Helper()
+	s.command("initiate", "child", childName, "timeout", "-1")
+}
+
+// command gives a command with its arguments, names and values, without
+// swanctl, which takes long to start.
+func (s *strongSwan) command(name string, arguments ...string) {
+	s.gateway.lab.t.Helper()
+	if err := s.call(name, arguments); err != nil {
+		s.gateway.lab.t.Fatalf("lab: %s: %s: %v", s.gateway.Name, name, err)
+	}
+}
+
+func (s *strongSwan) call(name string, arguments []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), daemonPatience)
+	defer cancel()
+	session, err := vici.NewSession(vici.WithAddr("unix", s.socket))
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	request := vici.NewMessage()
+	for i := 0; i < len(arguments); i += 2 {
+		if err := request.Set(arguments[i], arguments[i+1]); err != nil {
+			return err
+		}
+	}
+	answer, err := session.Call(ctx, name, request)
+	if err != nil {
+		return err
+	}
+	return answer.Err()
 }
 
 func (s *strongSwan) Terminate() {
@@ -99,9 +147,20 @@ func (s *strongSwan) swanctl(args ...string) string {
 	return s.control([]string{s.env()}, "swanctl", append(args, "--uri", "unix://"+s.socket)...)
 }
 
-// connection returns the gateway's swanctl.conf.
-func (s *strongSwan) connection() string {
-	t := s.gateway.Tunnel
+// configuration returns the gateway's swanctl.conf.
+func (s *strongSwan) configuration() string {
+	if s.gateway.Second == nil {
+		return s.connection(s.gateway.Tunnel, "")
+	}
+	return s.connection(s.gateway.Tunnel, "") + s.connection(*s.gateway.Second, secondSuffix)
+}
+
+// secondSuffix ends the names of a gateway's second connection.
+const secondSuffix = "-2"
+
+// connection returns the part of swanctl.conf about one tunnel. Sections of
+// the same name are one.
+func (s *strongSwan) connection(t Tunnel, suffix string) string {
 	// The agent's side waits for traffic, the other for a's initiative.
 	action := pick(s.gateway == s.gateway.lab.A, "trap", "none")
 	return fmt.Sprintf(`
@@ -113,6 +172,7 @@ connections {
 		local_addrs = %[3]s
 		remote_addrs = %[4]s
 		proposals = %[14]s
+		%[17]s
 		local {
 			auth = psk
 			id = %[5]s
@@ -128,6 +188,7 @@ connections {
 				esp_proposals = %[15]s
 				mode = %[12]s
 				start_action = %[9]s
+				%[18]s
 			}
 		}
 	}
@@ -137,6 +198,7 @@ secrets {
 		secret = "%[10]s"
 	}
 }
-`, connName, childName, s.gateway.Address, t.Remote, t.LocalID, t.RemoteID, t.LocalSubnet, t.RemoteSubnet, action, t.Key,
-		t.Version, pick(t.Transport, "transport", "tunnel"), yesNo(t.Aggressive), t.IKE, t.ESP, yesNo(!t.Whole))
+`, connName+suffix, childName+suffix, s.gateway.Address, t.Remote, t.LocalID, t.RemoteID, t.LocalSubnet, t.RemoteSubnet, action, t.Key,
+		t.Version, pick(t.Transport, "transport", "tunnel"), yesNo(t.Aggressive), t.IKE, t.ESP, yesNo(!t.Whole),
+		t.Connection, t.Child)
 }

@@ -29,6 +29,10 @@ type Tunnel struct {
 	LocalSubnet, RemoteSubnet string
 	Remote                    string // where the other gateway is expected
 
+	// Connection and Child are lines of strongSwan's configuration of the
+	// connection, and of what it connects. No other daemon is told.
+	Connection, Child string
+
 	// Settings are lines of the daemon's own configuration, of its global
 	// part: charon's section, pluto's config setup, or iked.conf.
 	Settings string

@@ -1,0 +1,164 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stream is UDP packets in one direction, at a steady pace. Zero values are
+// those of 1000 packets from the host behind gateway a to the one behind b,
+// 500 a second of 200 bytes each.
+type Stream struct {
+	From, To            *Node
+	Source, Destination string // addresses of From and To
+	Packets             int
+	Rate                int // packets a second
+	Size                int // of the UDP payload, in bytes
+	Flows               int // the packets take turns on as many source ports
+
+	// Fragments lets routers fragment the packets: their Don't Fragment bit
+	// is clear.
+	Fragments bool
+}
+
+const (
+	streamPort = 7000
+	// streamTick is as fine as the guest's clock allows.
+	streamTick = 10 * time.Millisecond
+	// streamPatience is how long the last packets may be on their way.
+	streamPatience = 500 * time.Millisecond
+)
+
+func (s *Stream) setDefaults(l *Lab) {
+	if s.From == nil {
+		s.From = l.LanA
+	}
+	if s.To == nil {
+		s.To = l.LanB
+	}
+	for _, end := range []struct {
+		node    *Node
+		address *string
+	}{{s.From, &s.Source}, {s.To, &s.Destination}} {
+		if *end.address == "" {
+			*end.address = pick(end.node == l.LanA, LanAHost, LanBHost)
+		}
+	}
+	for _, n := range []struct {
+		value   *int
+		instead int
+	}{{&s.Packets, 1000}, {&s.Rate, 500}, {&s.Size, 200}, {&s.Flows, 1}} {
+		if *n.value == 0 {
+			*n.value = n.instead
+		}
+	}
+}
+
+// Stream begins to send packets. The function returned waits for the end, and
+// tells how many arrived.
+func (l *Lab) Stream(s Stream) (arrived func() int) {
+	l.t.Helper()
+	s.setDefaults(l)
+	l.streams++
+	port := strconv.Itoa(streamPort + l.streams)
+	var to net.PacketConn
+	err := s.To.inside(func() (err error) {
+		to, err = net.ListenPacket("udp", net.JoinHostPort(s.Destination, port))
+		return err
+	})
+	if err != nil {
+		l.t.Fatalf("lab: %s: %v", s.To.Name, err)
+	}
+	var flows []net.Conn
+	for range s.Flows {
+		flows = append(flows, l.dialFrom(s, port))
+	}
+	count := make(chan int)
+	go func() {
+		n, buf := 0, make([]byte, 1<<16)
+		for {
+			if _, _, err := to.ReadFrom(buf); err != nil {
+				count <- n
+				return
+			}
+			n++
+		}
+	}()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		s.send(flows)
+	}()
+	stop := func() int {
+		to.SetReadDeadline(time.Now().Add(streamPatience))
+		n := <-count
+		to.Close()
+		for _, c := range flows {
+			c.Close()
+		}
+		return n
+	}
+	return func() int {
+		<-sent
+		return stop()
+	}
+}
+
+// dialFrom returns a socket of one flow of a stream.
+func (l *Lab) dialFrom(s Stream, port string) net.Conn {
+	l.t.Helper()
+	var conn net.Conn
+	err := s.From.inside(func() (err error) {
+		dialer := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(s.Source)}}
+		conn, err = dialer.Dial("udp", net.JoinHostPort(s.Destination, port))
+		return err
+	})
+	if err == nil && s.Fragments {
+		err = clearDF(conn.(*net.UDPConn))
+	}
+	if err != nil {
+		l.t.Fatalf("lab: %s: %v", s.From.Name, err)
+	}
+	return conn
+}
+
+// clearDF makes a socket send packets that may be fragmented.
+func clearDF(conn *net.UDPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+	})
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// send sends the packets of a stream at its pace. What the network refuses is
+// lost, as on the wire.
+func (s *Stream) send(flows []net.Conn) {
+	payload := make([]byte, s.Size)
+	begin := time.Now()
+	tick := time.NewTicker(streamTick)
+	defer tick.Stop()
+	// Once late, it stays late: a burst would overflow, and reorder, more
+	// than the case asks for.
+	burst := 2 + 2*int(float64(s.Rate)*streamTick.Seconds())
+	for n := 0; n < s.Packets; <-tick.C {
+		due := min(s.Packets, n+burst, 1+int(time.Since(begin).Seconds()*float64(s.Rate)))
+		for ; n < due; n++ {
+			copy(payload, fmt.Sprint(n))
+			flows[n%len(flows)].Write(payload)
+		}
+	}
+}
