@@ -72,6 +72,7 @@ var disagreements = map[string]disagreement{
 // TestAuthenticated has the agent ask the daemon of its gateway to negotiate,
 // or negotiate by itself where none runs: alone.
 func TestAuthenticated(t *testing.T) {
+	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
 	for _, how := range []struct {
 		name   string
 		config lab.Config
@@ -87,6 +88,7 @@ func TestAuthenticated(t *testing.T) {
 		{"libreswan_here", lab.Config{DaemonA: lab.Libreswan}, false, []string{"key", "esp"}},
 		{"openiked_alone", speakers["openiked"].config(nil), true, []string{"key", "subnets", "esp", "pfs"}},
 	} {
+		var cases []testCase
 		for _, about := range how.about {
 			d := disagreements[about]
 			c := testCase{
@@ -99,8 +101,9 @@ func TestAuthenticated(t *testing.T) {
 				c.fault = func(l *lab.Lab) { l.A.IKE.Stop() }
 				c.after = func(l *lab.Lab) { leavesNothing(l, how.config.DaemonB) }
 			}
-			c.run(t)
+			cases = append(cases, c)
 		}
+		together(t, how.name, cases)
 	}
 }
 

@@ -3,8 +3,10 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -167,6 +169,7 @@ var faulty = []testCase{
 }
 
 func TestHealthy(t *testing.T) {
+	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
 	for _, c := range healthy {
 		c.diagnosis, c.carries = "ok", true
 		c.run(t)
@@ -174,6 +177,7 @@ func TestHealthy(t *testing.T) {
 }
 
 func TestDiagnosis(t *testing.T) {
+	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
 	for _, c := range faulty {
 		c.run(t)
 	}
@@ -186,6 +190,35 @@ func (c testCase) run(t *testing.T) {
 	if c.alsoIPv6 {
 		c.config.IPv6 = true
 		lab.Run(t, c.name+"_ipv6", c.config, func(l *lab.Lab) { c.check(l) })
+	}
+}
+
+// maxTogether is how many cases share a lab at most: labs run in parallel,
+// the cases of one do not.
+const maxTogether = 5
+
+// together runs cases that leave nothing broken behind. Those with the same
+// network share labs, which are named after a test and numbered.
+func together(t *testing.T, name string, cases []testCase) {
+	t.Helper()
+	for _, c := range cases {
+		if c.alsoIPv6 {
+			c.name, c.alsoIPv6, c.config.IPv6 = c.name+"_ipv6", false, true
+			cases = append(cases, c)
+		}
+	}
+	var labs [][]lab.Case
+	for _, c := range cases {
+		next := lab.Case{Name: c.name, Config: c.config, Body: func(l *lab.Lab) { c.check(l) }}
+		fits := func(l []lab.Case) bool { return len(l) < maxTogether && lab.SameNetwork(l[0].Config, c.config) }
+		if i := slices.IndexFunc(labs, fits); i >= 0 {
+			labs[i] = append(labs[i], next)
+		} else {
+			labs = append(labs, []lab.Case{next})
+		}
+	}
+	for i, l := range labs {
+		lab.RunCases(t, fmt.Sprintf("%s_%d", name, i+1), l)
 	}
 }
 

@@ -5,6 +5,7 @@
 //
 //	go test -count=1 ./integration                            # all of them
 //	go test -count=1 ./integration -run 'Diagnosis/esp'       # some
+//	go test -count=1 ./integration -run 'TestWire/leak'       # those that share one network
 //	VPNPROBE_LAB_KEEP=/tmp/lab go test -count=1 ./integration # keep reports, logs and captures
 //
 // VPNPROBE_AGENT names an agent binary to test instead of building one.

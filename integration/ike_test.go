@@ -55,6 +55,7 @@ const (
 
 // TestIKEProposal changes one algorithm of the far end's IKE proposal.
 func TestIKEProposal(t *testing.T) {
+	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
 	changes := map[string]struct {
 		theirs, diagnosis string
 		evidence          string
@@ -68,17 +69,19 @@ func TestIKEProposal(t *testing.T) {
 	}
 	for _, who := range slices.Sorted(maps.Keys(speakers)) {
 		s := speakers[who]
+		var cases []testCase
 		for _, what := range slices.Sorted(maps.Keys(changes)) {
 			c := changes[what]
 			if !slices.Contains(c.versions, s.version) {
 				continue
 			}
-			testCase{
+			cases = append(cases, testCase{
 				name: who + "_" + what, config: s.config(func(t *lab.Tunnel) { t.IKE = c.theirs }), idle: true,
 				diagnosis: c.diagnosis, evidence: func(*lab.Lab) string { return c.evidence },
 				flags: ikeFlags, log: s.refused, alsoIPv6: who == "strongswan" && what == "group",
-			}.run(t)
+			})
 		}
+		together(t, who, cases)
 	}
 }
 
@@ -236,17 +239,21 @@ var ikeFaulty = []testCase{
 }
 
 func TestIKEHealthy(t *testing.T) {
-	for _, c := range ikeHealthy {
-		c.diagnosis, c.carries = "ok", true
-		c.run(t)
+	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	cases := slices.Clone(ikeHealthy)
+	for i := range cases {
+		cases[i].diagnosis, cases[i].carries = "ok", true
 	}
+	together(t, "lab", cases)
 }
 
 func TestIKE(t *testing.T) {
-	for _, c := range ikeFaulty {
-		c.idle = true
-		c.run(t)
+	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	cases := slices.Clone(ikeFaulty)
+	for i := range cases {
+		cases[i].idle = true
 	}
+	together(t, "lab", cases)
 }
 
 // matches says whether the regular expression matches text.
