@@ -61,7 +61,7 @@ func (m method) settle() time.Duration {
 	if m == byDump {
 		return 1200 * time.Millisecond
 	}
-	return 350 * time.Millisecond
+	return 500 * time.Millisecond
 }
 
 // tap is a process that captures on the gateway.

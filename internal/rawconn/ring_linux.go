@@ -15,11 +15,13 @@ import (
 )
 
 // The size of a ring. A block goes to the reader when it is full or, with at
-// least one frame in it, when it is blockTimeout old.
+// least one frame in it, when it is blockTimeout old. So large blocks wake the
+// reader less often, and blockCount times blockTimeout is how long the reader may
+// be kept from its work at a low rate before frames are lost.
 const (
-	blockSize    = 64 << 10
-	blockCount   = 64 // 4 MiB in all
-	blockTimeout = 64 * time.Millisecond
+	blockSize    = 256 << 10
+	blockCount   = 16 // 4 MiB in all
+	blockTimeout = 192 * time.Millisecond
 
 	// frameSize only has to divide blockSize: in version 3 of the ring, frames
 	// take the room that they need.
