@@ -155,12 +155,17 @@ func (o *Observer) Packet(f Frame) {
 	}
 }
 
+// clockStep is how far a time must lie before the last one for the clock to have
+// been set back, rather than frames to have been written out of order.
+const clockStep = time.Minute
+
 // reach notes that a frame was shown, or a reading taken.
 func (o *Observer) reach(t time.Time) {
-	if o.first.IsZero() {
+	back := o.last.Sub(t) > clockStep
+	if o.first.IsZero() || back && o.first.After(t) {
 		o.first = t
 	}
-	if t.After(o.last) {
+	if back || t.After(o.last) {
 		o.last = t
 	}
 }

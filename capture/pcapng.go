@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/bits"
 	"time"
 )
@@ -282,8 +283,19 @@ func (d ngDevice) time(stamp uint64) time.Time {
 	// remainder is less than 1e9.
 	hi, lo := bits.Mul64(stamp%d.perSec, 1e9)
 	nsec, _ := bits.Div64(hi, lo, d.perSec)
-	return time.Unix(int64(stamp/d.perSec)+d.offset, int64(nsec)).UTC()
+	t := time.Unix(int64(stamp/d.perSec)+d.offset, int64(nsec)).UTC()
+	if t.Before(earliest) || t.After(latest) {
+		return earliest
+	}
+	return t
 }
+
+// The times that nanoseconds since 1970 can tell in 64 bits; others are forged,
+// or of a clock that was never set.
+var (
+	earliest = time.Unix(0, 0).UTC()
+	latest   = time.Unix(0, math.MaxInt64).UTC()
+)
 
 // options calls f with each option: code (2), length (2), value, padding.
 func (r *ngReader) options(b []byte, f func(code uint16, value []byte)) {

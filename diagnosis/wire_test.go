@@ -232,9 +232,18 @@ func TestWire(t *testing.T) {
 		{"loss that is our own", wired(missed(losing(100, nil))), OK, ""},
 		{"a loss within the limit", wired(losing(5, nil)), OK, ""},
 		{"ESP in fragments", wired(fragments(evidence.FragmentCount{First: 9, Last: 9}, evidence.FragmentCount{})), "esp_fragmented", ""},
-		{"few packets in fragments", wired(func(c *evidence.Capture) { esp(400, 400)(c); fragments(evidence.FragmentCount{First: 4, Last: 4}, evidence.FragmentCount{})(c) }), OK, "esp_fragmented"},
-		{"few packets in fragments, and not whole", wired(func(c *evidence.Capture) { esp(400, 400)(c); fragments(evidence.FragmentCount{First: 4}, evidence.FragmentCount{})(c) }), "esp_fragmented", ""},
-		{"forged fragments", wired(func(c *evidence.Capture) { esp(0, 0)(c); fragments(evidence.FragmentCount{First: 9}, evidence.FragmentCount{})(c) }), OK, ""},
+		{"few packets in fragments", wired(func(c *evidence.Capture) {
+			esp(400, 400)(c)
+			fragments(evidence.FragmentCount{First: 4, Last: 4}, evidence.FragmentCount{})(c)
+		}), OK, "esp_fragmented"},
+		{"few packets in fragments, and not whole", wired(func(c *evidence.Capture) {
+			esp(400, 400)(c)
+			fragments(evidence.FragmentCount{First: 4}, evidence.FragmentCount{})(c)
+		}), "esp_fragmented", ""},
+		{"forged fragments", wired(func(c *evidence.Capture) {
+			esp(0, 0)(c)
+			fragments(evidence.FragmentCount{First: 9}, evidence.FragmentCount{})(c)
+		}), OK, ""},
 		{"one packet in fragments", wired(fragments(evidence.FragmentCount{First: 1, Last: 1}, evidence.FragmentCount{})), OK, ""},
 		{"IKE in fragments", wired(fragments(evidence.FragmentCount{}, evidence.FragmentCount{First: 9, Last: 9})), OK, ""},
 
@@ -279,7 +288,12 @@ func TestRecorded(t *testing.T) {
 		{"refused in clear", file(changed(negotiation(true, evidence.ReachedRefused), func(n *evidence.IKENegotiation) { n.Notify = "NO_PROPOSAL_CHOSEN" })), "ike_proposal_mismatch", ""},
 		{"another group wanted", file(changed(negotiation(true, evidence.ReachedRefused), func(n *evidence.IKENegotiation) { n.Notify = "INVALID_KE_PAYLOAD" })), "ike_dh_mismatch", ""},
 		{"another version wanted", file(changed(negotiation(true, evidence.ReachedRefused), func(n *evidence.IKENegotiation) { n.Notify = "INVALID_MAJOR_VERSION" })), "ike_version_mismatch", ""},
-		{"random packets", file(func(c *evidence.Capture) { esp(40, 0)(c); c.In.Sequence.Expected = 0; c.Talk.In.DPD.Answered = 4; c.Flows = nil }), "esp_blocked", ""},
+		{"random packets", file(func(c *evidence.Capture) {
+			esp(40, 0)(c)
+			c.In.Sequence.Expected = 0
+			c.Talk.In.DPD.Answered = 4
+			c.Flows = nil
+		}), "esp_blocked", ""},
 		{"DPD only", file(func(c *evidence.Capture) { esp(0, 0)(c); c.Talk.In.DPD.Answered = 4 }), Undecided, ""},
 	})
 }

@@ -47,7 +47,7 @@ var recorded = []struct {
 
 // TestAnalyze records negotiations, and has the agent look at nothing else.
 func TestAnalyze(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	impatient := func(t *lab.Tunnel) { t.Settings = "retransmit_timeout = 1\nretransmit_base = 1" }
 	lab.Run(t, "strongswan", lab.Config{Tunnel: impatient}, func(l *lab.Lab) {
 		t := l.T()

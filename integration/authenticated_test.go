@@ -72,7 +72,7 @@ var disagreements = map[string]disagreement{
 // TestAuthenticated has the agent ask the daemon of its gateway to negotiate,
 // or negotiate by itself where none runs: alone.
 func TestAuthenticated(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	for _, how := range []struct {
 		name   string
 		config lab.Config

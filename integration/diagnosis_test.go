@@ -169,7 +169,7 @@ var faulty = []testCase{
 }
 
 func TestHealthy(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	for _, c := range healthy {
 		c.diagnosis, c.carries = "ok", true
 		c.run(t)
@@ -177,7 +177,7 @@ func TestHealthy(t *testing.T) {
 }
 
 func TestDiagnosis(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	for _, c := range faulty {
 		c.run(t)
 	}

@@ -8,6 +8,10 @@
 //	go test -count=1 ./integration -run 'TestWire/leak'       # those that share one network
 //	VPNPROBE_LAB_KEEP=/tmp/lab go test -count=1 ./integration # keep reports, logs and captures
 //
+// Every test is parallel: the labs of one alone would leave the machine idle.
+// Cases that mend what they break share a lab, for a boot and a network take
+// as long as a look.
+//
 // VPNPROBE_AGENT names an agent binary to test instead of building one.
 // VPNPROBE_LAB_REQUIRED=1 makes a machine that cannot boot the lab a failure,
 // where it is a skip with its reason otherwise.

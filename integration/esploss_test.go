@@ -33,7 +33,7 @@ var impairments = []struct {
 // TestESPLoss has netem impair real ESP, and compares what the agent, netem,
 // the kernel's own associations and tcpdump count of it.
 func TestESPLoss(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	const packets, rate = 2000, 500
 	lab.Run(t, "netem", lab.Config{}, func(l *lab.Lab) {
 		t := l.T()

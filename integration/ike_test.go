@@ -55,7 +55,7 @@ const (
 
 // TestIKEProposal changes one algorithm of the far end's IKE proposal.
 func TestIKEProposal(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	changes := map[string]struct {
 		theirs, diagnosis string
 		evidence          string
@@ -239,7 +239,7 @@ var ikeFaulty = []testCase{
 }
 
 func TestIKEHealthy(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	cases := slices.Clone(ikeHealthy)
 	for i := range cases {
 		cases[i].diagnosis, cases[i].carries = "ok", true
@@ -248,7 +248,7 @@ func TestIKEHealthy(t *testing.T) {
 }
 
 func TestIKE(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	cases := slices.Clone(ikeFaulty)
 	for i := range cases {
 		cases[i].idle = true

@@ -13,7 +13,7 @@ import (
 // TestOffloadBlindSpot has the kernel hide inbound ESP from packet sockets
 // and from tc, as it does on gateways with ESP offload.
 func TestOffloadBlindSpot(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	lab.Run(t, "gro", lab.Config{}, func(l *lab.Lab) {
 		t := l.T()
 		l.Establish()

@@ -13,7 +13,7 @@ import (
 // TestRekeys renews the tunnel's associations again and again amidst traffic,
 // at the initiative of both gateways in turn.
 func TestRekeys(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	const (
 		rekeys  = 20
 		apart   = 600 * time.Millisecond // so that one has ended when the next begins

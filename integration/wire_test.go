@@ -289,7 +289,7 @@ var states = []struct {
 }
 
 func TestWire(t *testing.T) {
-	t.Parallel() // with the other tests: the labs of one alone would leave the machine idle
+	t.Parallel()
 	for _, group := range states {
 		lab.Run(t, group.name, group.config, func(l *lab.Lab) {
 			if group.before != nil {

@@ -51,7 +51,7 @@ var ErrNoTraffic = errors.New("no packet of IPsec in it: neither ESP nor AH nor 
 // the peer cannot be told. A capture that ends in the middle, or that ctx ends,
 // is reported on as far as it was read.
 func (o Offline) Run(ctx context.Context, cfg *config.Config) error {
-	a := &analysis{Offline: o, cfg: cfg, window: marks{span: o.Last}, end: marks{span: endSpan}, told: time.Now()}
+	a := &analysis{Offline: o, cfg: cfg, window: newMarks(o.Last), end: newMarks(endSpan), looks: interval{every: evaluateEvery}, told: time.Now()}
 	if err := a.known(ctx); err != nil {
 		return err
 	}
@@ -107,9 +107,9 @@ type analysis struct {
 	ifaces  map[string]bool
 	window  marks // of Last
 	end     marks
-	shown   uint64    // frames
-	looked  time.Time // capture time of the last look
-	fresh   bool      // frames came since then
+	shown   uint64   // frames
+	looks   interval // in follow mode
+	fresh   bool     // frames came since then
 
 	said     string // the gist of the last report
 	label    diagnosis.Label
@@ -146,8 +146,7 @@ func (a *analysis) show(f capture.Frame) error {
 		a.came = time.Now()
 		a.tell(a.came)
 	}
-	if a.Follow && f.Time.Sub(a.looked).Abs() >= evaluateEvery {
-		a.looked = f.Time
+	if a.Follow && a.looks.due(f.Time) {
 		return a.look(f.Time.Sub(a.survey.Began()) < patience)
 	}
 	return nil

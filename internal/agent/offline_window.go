@@ -19,15 +19,36 @@ type mark struct {
 type marks struct {
 	span time.Duration // how old they get
 	list []mark
+	next interval // reading
 }
 
 // markParts is into how many parts a span is divided by readings.
 const markParts = 8
 
-// due reports whether it is time for a reading.
-func (m *marks) due(now time.Time) bool {
-	n := len(m.list)
-	return n == 0 || now.Sub(m.list[n-1].at).Abs() >= m.span/markParts
+func newMarks(span time.Duration) marks {
+	return marks{span: span, next: interval{every: span / markParts}}
+}
+
+// interval tells when to do something again, by the times of frames.
+type interval struct {
+	every time.Duration
+	done  time.Time // of the frame at which it was done last
+	since int       // frames since then
+}
+
+// setBack is how many frames must have passed to look again when time went
+// backwards: a look costs as much as many frames.
+const setBack = 1000
+
+// due reports whether it is time at a frame, and notes that it is done.
+func (v *interval) due(now time.Time) bool {
+	v.since++
+	apart := now.Sub(v.done)
+	if !v.done.IsZero() && apart < v.every && (apart > -v.every || v.since < setBack) {
+		return false
+	}
+	v.done, v.since = now, 0
+	return true
 }
 
 func (m *marks) add(r mark) {
@@ -54,7 +75,7 @@ func (m *marks) before(now time.Time, age time.Duration) (found mark, ok bool) {
 
 // mark takes a reading now and then.
 func (a *analysis) mark(now time.Time) {
-	long, short := a.Last > 0 && a.window.due(now), a.end.due(now)
+	long, short := a.Last > 0 && a.window.next.due(now), a.end.next.due(now)
 	if !long && !short {
 		return
 	}
