@@ -1,6 +1,10 @@
 package diagnosis
 
-import "vpnprobe/evidence"
+import (
+	"math"
+
+	"vpnprobe/evidence"
+)
 
 // internetDown: the way out of this host is dead for everybody, not only for
 // the peer. A link that is down or a next hop that does not resolve is proof;
@@ -156,8 +160,24 @@ func espLoss(f *facts, limit float64) verdict {
 		wilsonLow(int(lost), int(expected)) <= limit {
 		return no
 	}
+	if clean := f.innerClean(); math.Pow(1-wilsonLow(int(lost), int(expected)), float64(clean)) < 0.05 {
+		return no // what goes through the tunnel says otherwise
+	}
 	return yes(Likely, say("of the peer's encrypted packets %d of %d are missing by their sequence numbers (%.1f %%; limit %.1f %%)", "按序列号，对端的加密报文缺失 %d/%d（%.1f %%；门限 %.1f %%）",
 		lost, expected, percent(int(lost), int(expected)), 100*limit))
+}
+
+// innerClean counts the pings through the tunnel that were answered, if none was
+// lost.
+func (f *facts) innerClean() int {
+	n := 0
+	for _, e := range f.inner {
+		if e.Lost > 0 {
+			return 0
+		}
+		n += e.Replies
+	}
+	return n
 }
 
 // inShortGaps returns how many packets at most were lost in gaps of all lengths
