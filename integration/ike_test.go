@@ -14,7 +14,7 @@ import (
 
 // ikeFlags are those of agent probe where answers decide, and nothing has to
 // be found silent.
-var ikeFlags = []string{"--duration", "8s"}
+var ikeFlags = []string{"--duration", "10s"}
 
 // A speaker is an implementation of a version of IKE, at the far end.
 type speaker struct {

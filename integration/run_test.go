@@ -24,7 +24,6 @@ icmp: {interval: 500ms, timeout: 1s}
 // TestPrometheus breaks and mends the network under a running agent, and
 // reads the diagnosis where its users do.
 func TestPrometheus(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name      string
 		fault     func(l *lab.Lab) *lab.Fault
@@ -92,7 +91,6 @@ var peers = []struct {
 // TestHeartbeats lets the peer have as many heartbeats as a peer gets in an
 // hour, by several agents that each beat at their fastest.
 func TestHeartbeats(t *testing.T) {
-	t.Parallel()
 	const (
 		agents = 6
 		hour   = int(time.Hour / (10 * time.Second)) // at the default interval
@@ -131,7 +129,6 @@ func TestHeartbeats(t *testing.T) {
 // TestLiveTunnel watches the peer and the tunnel while one on-demand run
 // follows the other, longer than the budget holds back a second handshake.
 func TestLiveTunnel(t *testing.T) {
-	t.Parallel()
 	const (
 		soak    = 80 * time.Second
 		packets = int(soak / (50 * time.Millisecond))
@@ -178,7 +175,6 @@ func TestLiveTunnel(t *testing.T) {
 // TestReestablish renews the tunnel again and again while the agent probes as
 // often as it can. The peer's limits of half-open handshakes are the defaults.
 func TestReestablish(t *testing.T) {
-	t.Parallel()
 	lab.Run(t, "strongswan", lab.Config{}, func(l *lab.Lab) {
 		t := l.T()
 		l.Establish()

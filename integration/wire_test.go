@@ -47,7 +47,7 @@ func (s state) look(l *lab.Lab) *lab.Report {
 		end = s.fault(l)
 	}
 	report := l.Look(max(s.least, least))
-	var streams []func() int
+	var streams []func() lab.Streamed
 	if s.streams == nil && !s.idle {
 		s.streams = []lab.Stream{{Packets: 200, Rate: 50}, {From: l.LanB, To: l.LanA, Packets: 200, Rate: 50}}
 	}

@@ -5,6 +5,7 @@ package lab
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"regexp"
 	"strconv"
@@ -139,6 +140,19 @@ func (l *Lab) Establish() {
 
 // Reestablish takes the tunnel down; the next packet sets it up anew.
 func (l *Lab) Reestablish() { l.A.IKE.Terminate() }
+
+// Renew renews the tunnel's ESP associations, at the initiative of a gateway,
+// and waits until both gateways send by new ones.
+func (l *Lab) Renew(g *Gateway) {
+	l.t.Helper()
+	toA, toB := netip.MustParseAddr(l.A.Address), netip.MustParseAddr(l.B.Address)
+	a, b := l.A.newestSPI(toB), l.B.newestSPI(toA)
+	g.IKE.Rekey()
+	renewed := func() bool { return l.A.newestSPI(toB) != a && l.B.newestSPI(toA) != b }
+	if !eventually(daemonPatience, renewed) {
+		l.t.Fatalf("lab: gateway %s renewed no association", g.Name)
+	}
+}
 
 // Restart makes the gateway's IKE daemon begin anew, without a tunnel.
 func (g *Gateway) Restart() {

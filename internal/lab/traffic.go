@@ -17,10 +17,13 @@ import (
 type Stream struct {
 	From, To            *Node
 	Source, Destination string // addresses of From and To
-	Packets             int
-	Rate                int // packets a second
-	Size                int // of the UDP payload, in bytes
-	Flows               int // the packets take turns on as many source ports
+	Packets             int    // at most
+	Rate                int    // packets a second
+	Size                int    // of the UDP payload, in bytes
+	Flows               int    // the packets take turns on as many source ports
+
+	// Stop, if not nil, ends the stream when it is closed.
+	Stop <-chan struct{}
 
 	// Fragments lets routers fragment the packets: their Don't Fragment bit
 	// is clear.
@@ -60,9 +63,11 @@ func (s *Stream) setDefaults(l *Lab) {
 	}
 }
 
-// Stream begins to send packets. The function returned waits for the end, and
-// tells how many arrived.
-func (l *Lab) Stream(s Stream) (arrived func() int) {
+// Streamed is what became of a [Stream].
+type Streamed struct{ Sent, Arrived int }
+
+// Stream begins to send packets. The function returned waits for the end.
+func (l *Lab) Stream(s Stream) (end func() Streamed) {
 	l.t.Helper()
 	s.setDefaults(l)
 	l.streams++
@@ -90,23 +95,17 @@ func (l *Lab) Stream(s Stream) (arrived func() int) {
 			n++
 		}
 	}()
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		s.send(flows)
-	}()
-	stop := func() int {
+	sent := make(chan int)
+	go func() { sent <- s.send(flows) }()
+	return func() Streamed {
+		n := <-sent
 		to.SetReadDeadline(time.Now().Add(streamPatience))
-		n := <-count
+		arrived := <-count
 		to.Close()
 		for _, c := range flows {
 			c.Close()
 		}
-		return n
-	}
-	return func() int {
-		<-sent
-		return stop()
+		return Streamed{n, arrived}
 	}
 }
 
@@ -144,9 +143,9 @@ func clearDF(conn *net.UDPConn) error {
 	return failed
 }
 
-// send sends the packets of a stream at its pace. What the network refuses is
-// lost, as on the wire.
-func (s *Stream) send(flows []net.Conn) {
+// send sends the packets of a stream at its pace, and returns their number.
+// What the network refuses is lost, as on the wire.
+func (s *Stream) send(flows []net.Conn) (n int) {
 	payload := make([]byte, s.Size)
 	begin := time.Now()
 	tick := time.NewTicker(streamTick)
@@ -154,11 +153,17 @@ func (s *Stream) send(flows []net.Conn) {
 	// Once late, it stays late: a burst would overflow, and reorder, more
 	// than the case asks for.
 	burst := 2 + 2*int(float64(s.Rate)*streamTick.Seconds())
-	for n := 0; n < s.Packets; <-tick.C {
+	for n < s.Packets {
 		due := min(s.Packets, n+burst, 1+int(time.Since(begin).Seconds()*float64(s.Rate)))
 		for ; n < due; n++ {
 			copy(payload, fmt.Sprint(n))
 			flows[n%len(flows)].Write(payload)
 		}
+		select {
+		case <-s.Stop:
+			return n
+		case <-tick.C:
+		}
 	}
+	return n
 }
