@@ -24,8 +24,8 @@ func (p *peer) watchHost(ctx context.Context, a netip.Addr) error {
 			iface = h.Route.Interface
 		}
 		window, delta := use.read(use.interfaces(iface, a, p.cfg.Source), h.Tunnel, in)
-		if ctx.Err() != nil {
-			return nil // the capture may have ended before it was read
+		if ctx.Err() != nil && !window.Whole() {
+			return nil // the capture ended before it was read
 		}
 		use.tell()
 		p.state.setCapture(window)

@@ -16,7 +16,7 @@ const (
 	// capture: what comes sooner after the first one may be before it.
 	lookReading = time.Second
 	// lookStart is as long as the agent takes to begin on a busy machine.
-	lookStart = 3 * time.Second
+	lookStart = 4 * time.Second
 )
 
 // Look starts agent probe for the peer on gateway a, and waits until it
