@@ -189,13 +189,17 @@ func Probe(ctx context.Context, cfg *config.Config, p config.Peer, d time.Durati
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { shared.captures.run(ctx) })
+	// The capture outlives what reads it.
+	capturing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	wg.Go(func() { shared.captures.run(capturing) })
 	for _, ref := range cfg.References {
 		runEcho(ctx, &wg, one.log, probe.EchoConfig{
 			Target: ref, Role: evidence.Reference, Interval: one.pace.echo, Timeout: one.pace.timeout, Size: p.ICMP.Size,
 		}, &audience{peers: []*peer{one}})
 	}
 	one.run(ctx)
+	stop()
 	wg.Wait()
 	r := one.report()
 	shared.sub.Publish(r)
