@@ -151,7 +151,8 @@ const minNumbered = 200
 // lossy path, nor is the jump of a failover.
 func espLoss(f *facts, limit float64) verdict {
 	in := f.Capture.In.Sequence
-	lost, outages := in.Lost, f.gateway.InOutages > 0 || f.gateway.Trailing > 1
+	// Without them only a gateway that answers pings shows that there was none.
+	lost, outages := in.Lost, f.gateway.InOutages > 0 || f.gateway.Trailing > 1 || f.gateway.Replies == 0
 	if in.Bursts != nil {
 		lost, outages = min(lost, inShortGaps(in.Bursts)), false
 	}

@@ -37,7 +37,7 @@ const (
 	NeedRoute Need = "route" // the kernel's route to the gateway
 	NeedEcho  Need = "ping"  // echo requests to the gateway were resolved
 	NeedIKE   Need = "ike"   // heartbeats on UDP 500 ended
-	NeedSAs   Need = "sas"   // the kernel's SAs could be read
+	NeedSAs   Need = "sas"   // the kernel's SAs could be read, or all packets were seen
 	NeedInner Need = "inner" // an inner address is declared and was probed
 
 	NeedLadder Need = "ladder"         // the probe ladder was run lately, or a negotiation was seen
@@ -56,7 +56,7 @@ func (n Need) has(f *facts) bool {
 	case NeedIKE:
 		return len(f.ike500.Results) > 0 || f.recorded()
 	case NeedSAs:
-		return f.Host.Tunnel.Readable == evidence.Yes || f.recorded()
+		return f.Host.Tunnel.Readable == evidence.Yes || f.recorded() || f.Capture.Conclusive()
 	case NeedInner:
 		return len(f.inner) > 0 || len(f.TCP) > 0
 	case NeedLadder:

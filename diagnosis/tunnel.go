@@ -21,7 +21,11 @@ func espBlocked(f *facts) verdict {
 		return no // asymmetric_tunnels
 	}
 	if f.recorded() || f.saUp() != evidence.Yes && f.innerAnswers() != evidence.Yes {
-		return espOneWay(f)
+		v := espOneWay(f)
+		// Beside a router that the tunnel only passes, its answers may come
+		// another way.
+		v.harmless = !f.recorded() && f.saUp() == evidence.No && !f.engaged()
+		return v
 	}
 	if v := espKeptIn(f); v.holds {
 		return v

@@ -77,16 +77,6 @@ func multipathEgress(f *facts) verdict {
 		return no
 	}
 	v := yes(Likely, append(seen, say("both within the same %.0f s", "均在同一段 %.0f 秒内", end.Sub(begin).Seconds()))...)
-	v.harmless = f.works() && f.innerLossless()
+	v.harmless = f.works() && (len(f.inner) == 0 || f.innerClean() > 0)
 	return v
-}
-
-// innerLossless reports whether no inner echo was lost.
-func (f *facts) innerLossless() bool {
-	for _, e := range f.inner {
-		if e.Lost > 0 {
-			return false
-		}
-	}
-	return true
 }

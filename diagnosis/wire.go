@@ -49,7 +49,7 @@ func encapTypeMismatch(f *facts) verdict {
 	if encap == (out.ESP.Packets >= minWirePackets) || raw(encap) < minWirePackets || expected(encap) > 0 {
 		return no
 	}
-	return yes(Likely, texts(encap, raw(encap)), say("the two directions never use the same form", "两个方向从未使用相同的封装形式"))
+	return yes(Possible, texts(encap, raw(encap)), say("the two directions never use the same form; Linux takes no packet of the other, some gateways do", "两个方向从未使用相同的封装形式；Linux 不接收另一种形式的报文，部分网关可以接收"))
 }
 
 // inboundSPISeen reports whether packets in the given form came in with the

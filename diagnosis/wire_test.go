@@ -216,6 +216,8 @@ func TestWire(t *testing.T) {
 		{"a forged ICMP error on an idle tunnel", but(wired(icmp("esp", evidence.AdminProhibited, isp)), idle), OK, ""},
 		{"ESP refused by a filter once, tunnel works", wired(icmp("esp", evidence.AdminProhibited, isp)), OK, ""},
 
+		{"a router that the tunnel passes one way", but(wired(esp(0, 40)), elsewhere, noInner), OK, "esp_blocked"},
+		{"one way at the tunnel's end, SAs not readable", but(wired(esp(0, 40)), noInner, func(s *evidence.Snapshot) { s.Host.Tunnel = evidence.Tunnel{} }), blockedTunnel, ""},
 		{"asymmetric", but(onWire, oneWay, sibling(40, 0)), "asymmetric_tunnels", ""},
 		{"asymmetric, and it works", but(onWire, sibling(40, 0), func(s *evidence.Snapshot) { s.Host.Tunnel.In = evidence.Traffic{} }), OK, "asymmetric_tunnels"},
 		{"asymmetric, but for what the remote gateway itself answers", but(onWire, oneWay, sibling(40, 5), func(s *evidence.Snapshot) { s.Host.Tunnel.In.Packets = 6 }), "asymmetric_tunnels", ""},
@@ -230,6 +232,7 @@ func TestWire(t *testing.T) {
 		{"loss on the way in, by gaps", but(wired(losing(100, []uint64{80, 10, 0, 0, 0, 0, 0, 0})), someLost), "underlay_loss", ""},
 		{"loss by numbers, no ping through the tunnel lost", wired(losing(100, nil)), OK, ""},
 		{"an outage", but(wired(losing(100, []uint64{0, 0, 0, 0, 0, 0, 0, 1})), someLost), OK, ""},
+		{"an outage, lengths not known, at a gateway that ignores ping", but(wired(losing(100, nil)), someLost, func(s *evidence.Snapshot) { echo(s, evidence.Gateway, always) }), OK, "icmp_blocked"},
 		{"a failover", but(wired(func(c *evidence.Capture) { losing(100, nil)(c); c.In.Sequence.Discontinuities = 1 }), someLost), OK, ""},
 		{"loss that is our own", but(wired(missed(losing(100, nil))), someLost), OK, ""},
 		{"a loss within the limit", but(wired(losing(5, nil)), someLost), OK, ""},
