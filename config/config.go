@@ -48,8 +48,8 @@ type Config struct {
 	// InnerInterval is the time between two echo requests to an inner
 	// address, 1 s to 1 h. They keep an idle tunnel up. 0 turns them off.
 	InnerInterval time.Duration
-	// PathMTUInterval is the time between two confirmations of a path MTU,
-	// 1 min to 24 h.
+	// PathMTUInterval is the time between two searches for a path MTU, 1 min to
+	// 24 h; in between it is confirmed every minute.
 	PathMTUInterval time.Duration
 	// Thresholds are the limits from which the path itself is at fault.
 	Thresholds Thresholds

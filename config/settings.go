@@ -65,7 +65,7 @@ func settings() []setting {
 			into(func(c *Config) *int { return &c.ICMP.Size }, parseICMPSize)},
 		{"inner_interval", "5s", "time between two echo requests to an inner address, 0 turns them off",
 			into(func(c *Config) *time.Duration { return &c.InnerInterval }, parseInnerInterval)},
-		{"path_mtu_interval", "10m", "time between two confirmations of a path MTU",
+		{"path_mtu_interval", "10m", "time between two searches for a path MTU, which is confirmed every minute",
 			into(func(c *Config) *time.Duration { return &c.PathMTUInterval }, parsePathMTUInterval)},
 		{"thresholds.loss", "2%", "highest acceptable loss, a percentage or a ratio",
 			into(func(c *Config) *float64 { return &c.Thresholds.Loss }, parseRatio)},

@@ -44,6 +44,9 @@ const (
 	NeedAuth   Need = "authentication" // an authenticated negotiation was made lately, or seen
 
 	NeedCapture Need = "capture" // packets were seen on the wire
+
+	NeedSizes    Need = "sizes"    // a path MTU was found, or a TCP connection looked at
+	NeedSiblings Need = "siblings" // another tunnel to the same site is declared
 )
 
 // has reports whether the observation is there.
@@ -65,6 +68,10 @@ func (n Need) has(f *facts) bool {
 		return f.Auth.Time.Known() || f.Capture.Talk.Newest.Known()
 	case NeedCapture:
 		return f.Capture.Seen()
+	case NeedSizes:
+		return len(f.MTUs) > 0 || len(f.TCPSizes) > 0
+	case NeedSiblings:
+		return len(f.Siblings) > 0
 	}
 	return false
 }
@@ -72,7 +79,11 @@ func (n Need) has(f *facts) bool {
 // optional reports whether it is no wonder that the observation is missing:
 // it was not declared, or is made only when something is wrong or asked for.
 func (n Need) optional() bool {
-	return n == NeedInner || n == NeedLadder || n == NeedAuth || n == NeedCapture
+	switch n {
+	case NeedInner, NeedLadder, NeedAuth, NeedCapture, NeedSizes, NeedSiblings:
+		return true
+	}
+	return false
 }
 
 // missing returns the first observation that the rule lacks.

@@ -4,7 +4,8 @@ package diagnosis
 // decisions are in the files beside this one, by what they look at: reach.go is
 // the way to the peer, ike.go its ports, negotiation.go and authentication.go
 // what it answers, conversation.go what the IKE daemons say to each other, wire.go,
-// leak.go and ways.go what passes on the wire, tunnel.go what comes through.
+// leak.go and ways.go what passes on the wire, size.go which sizes do, tunnel.go
+// what comes through.
 var ruleset = []Rule{
 	{
 		Label: "internet_down", Severity: Critical, Precedence: 19,
@@ -265,7 +266,43 @@ var ruleset = []Rule{
 		decide: natBeforeIPsec,
 	},
 	{
+		Label: "ptb_bogus", Severity: Warning, Precedence: 81,
+		Needs:    []Need{NeedSizes},
+		Explains: []Label{"pmtu_cache_stale"},
+		Summary:  say("a device on the way states a path MTU that is not true", "途中某设备声称的路径 MTU 与事实不符"),
+		Remedy: say("find the device at the address in the evidence; on this host, `ip route flush cache` forgets what the kernel believed",
+			"查找依据中该地址对应的设备；在本机执行 `ip route flush cache` 可清除内核已采信的值"),
+		decide: ptbBogus,
+	},
+	{
+		Label: "pmtud_icmp_filtered", Severity: Warning, Precedence: 82,
+		Needs:    []Need{NeedSizes},
+		Explains: []Label{"mtu_black_hole", "esp_fragmented"},
+		Summary:  say("messages that packets are too big are filtered before they reach the sender", "“报文过大”消息在到达发送方之前被过滤"),
+		Remedy: say("permit ICMP type 3 code 4 (ICMPv6 type 2) in every firewall between the hosts and the device that says so, this host's own included; or clamp the MSS at the gateway",
+			"在主机与发出该消息的设备之间的所有防火墙（包括本机）放行 ICMP 类型 3 代码 4（ICMPv6 类型 2）；或在网关钳制 MSS"),
+		decide: pmtudICMPFiltered,
+	},
+	{
+		Label: "mtu_black_hole", Severity: Warning, Precedence: 82,
+		Needs:   []Need{NeedSizes},
+		Summary: say("large packets vanish without a word: pings pass and connections hang", "大包无声丢失：ping 正常而连接卡住"),
+		Remedy: say("let the device at the place in the evidence say that packets are too big (ICMP type 3 code 4, ICMPv6 type 2), or lower the MTU inside the tunnel or the TCP MSS to what passes",
+			"让依据所示位置的设备发出“报文过大”消息（ICMP 类型 3 代码 4，ICMPv6 类型 2），或将隧道内 MTU 或 TCP MSS 降至可通过的大小"),
+		decide: blackHole,
+	},
+	{
+		Label: "size_hole", Severity: Warning, Precedence: 82,
+		Needs:    []Need{NeedSizes},
+		Explains: []Label{"mtu_black_hole"},
+		Summary:  say("packets of some sizes vanish while smaller and larger ones pass", "某些大小的报文丢失，而更小与更大的均可通过"),
+		Remedy: say("look for a device or driver that handles these sizes in another way (offload, fragmentation before encryption, a tunnel with a wrong MTU); until then clamp the MSS below the range",
+			"查找以不同方式处理这些大小的设备或驱动（卸载、加密前分片、MTU 设置有误的隧道）；在此之前将 MSS 钳制到该范围之下"),
+		decide: sizeHole,
+	},
+	{
 		Label: "asymmetric_tunnels", Severity: Warning, Precedence: 83,
+		Needs:    []Need{NeedSiblings},
 		Explains: []Label{"esp_blocked", "inner_unreachable"},
 		Summary:  say("two tunnels to one site: one carries what goes out, the other what comes in", "通往同一站点的两条隧道：一条只发送，另一条只接收"),
 		Remedy: say("let both ends prefer the same tunnel (BGP with preferences, or active and standby); else let firewalls and rp_filter on the way accept both",
@@ -279,6 +316,55 @@ var ruleset = []Rule{
 		Remedy: say("lower the MTU inside the tunnel or clamp the TCP MSS, at the end that sends them: many cloud gateways and firewalls drop fragments of ESP",
 			"在发送端降低隧道内 MTU 或钳制 TCP MSS：许多云网关和防火墙会丢弃 ESP 分片"),
 		decide: espFragmented,
+	},
+	{
+		Label: "mss_not_clamped", Severity: Warning, Precedence: 85,
+		Needs:   []Need{NeedSizes},
+		Summary: say("nothing on this gateway keeps TCP from sending what does not fit into the tunnel", "本网关未限制 TCP，使其发送超出隧道容量的报文"),
+		Remedy: say("add the rules in the evidence, for both directions; they touch only the first packets of new connections",
+			"添加依据中的规则（两个方向）；它们只影响新连接的首个报文"),
+		decide: mssNotClamped,
+	},
+	{
+		Label: "fragments_dropped", Severity: Warning, Precedence: 86,
+		Needs:    []Need{NeedSizes},
+		Explains: []Label{"fragment_order_dropped"},
+		Summary:  say("fragments are lost between the gateways while whole packets pass", "两端网关之间的分片丢失，而完整报文可以通过"),
+		Remedy: say("keep packets from being fragmented (MTU inside the tunnel or MSS; IKE fragmentation, RFC 7383), or permit fragments in the firewalls on the way",
+			"避免产生分片（调低隧道内 MTU 或 MSS；启用 IKE 分片 RFC 7383），或在沿途防火墙放行分片"),
+		decide: fragmentsDropped,
+	},
+	{
+		Label: "reassembly_failing", Severity: Warning, Precedence: 86,
+		Needs:   []Need{NeedSizes},
+		Summary: say("packets in fragments stay incomplete at their target", "分片报文在目的端无法重组"),
+		Remedy: say("some fragments are lost on the way: keep packets from being fragmented (MTU inside the tunnel or MSS), and look for a device that limits or filters fragments",
+			"部分分片在途中丢失：请避免产生分片（调低隧道内 MTU 或 MSS），并查找限制或过滤分片的设备"),
+		decide: reassemblyFailing,
+	},
+	{
+		Label: "fragment_order_dropped", Severity: Warning, Precedence: 86,
+		Needs:   []Need{NeedSizes},
+		Summary: say("fragments that arrive out of order are dropped on the way", "乱序到达的分片在途中被丢弃"),
+		Remedy: say("keep packets from being fragmented (MTU inside the tunnel or MSS; IKE fragmentation, RFC 7383)",
+			"避免产生分片（调低隧道内 MTU 或 MSS；启用 IKE 分片 RFC 7383）"),
+		decide: fragmentOrder,
+	},
+	{
+		Label: "df_cleared_fragmented", Severity: Warning, Precedence: 87,
+		Needs:   []Need{NeedSizes},
+		Summary: say("a device on the way fragments packets that must not be fragmented", "途中某设备对禁止分片的报文进行了分片"),
+		Remedy: say("it hides the true path MTU and makes the peer reassemble: lower the MTU inside the tunnel or clamp the MSS, so that nothing has to be cut",
+			"它掩盖了真实的路径 MTU 并迫使对端重组：请调低隧道内 MTU 或钳制 MSS，避免分片"),
+		decide: dfCleared,
+	},
+	{
+		Label: "pmtu_cache_stale", Severity: Info, Precedence: 87,
+		Needs:   []Need{NeedSizes},
+		Summary: say("the kernel cuts packets to the peer to less than what passes", "内核对发往对端的报文采用了小于实际的路径 MTU"),
+		Remedy: say("if no route sets this MTU on purpose, it is what an earlier message said: it expires after ten minutes, `ip route flush cache` forgets it at once",
+			"若该 MTU 并非由路由有意设置，则来自较早的消息：十分钟后过期，`ip route flush cache` 可立即清除"),
+		decide: pmtuCacheStale,
 	},
 	{
 		Label: "inner_unreachable", Severity: Warning, Precedence: 88,

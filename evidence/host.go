@@ -51,6 +51,9 @@ type SA struct {
 	Protocol string `json:"protocol"` // "esp" or "ah"
 	Mode     string `json:"mode"`     // "tunnel", "transport", ...
 	Encap    bool   `json:"udp_encapsulated"`
+	// Suite names the algorithms in strongSwan's notation ("aes128gcm16",
+	// "aes256-sha256"), "" when one is not known to us.
+	Suite string `json:"suite,omitempty"`
 	// Offloaded says that the network card encrypts and decrypts by itself: then
 	// no capture on this host sees ESP, but the packets in clear.
 	Offloaded bool           `json:"offloaded"`
@@ -105,4 +108,6 @@ type Host struct {
 	// IKEBacklog is how much waits at UDP 500 and 4500 for the IKE daemon to read
 	// it, in bytes: one that is stopped or overloaded lets it pile up.
 	IKEBacklog Opt[int] `json:"ike_backlog_bytes"`
+	// MSSClamps are read where this host is the gateway.
+	MSSClamps MSSClamps `json:"mss_clamps"`
 }

@@ -215,38 +215,3 @@ type TCPResult struct {
 	RTT       Opt[Seconds]   `json:"rtt_seconds"`
 	Reason    string         `json:"reason,omitempty"` // why not, in words
 }
-
-// MTUState is how a path MTU search ended.
-type MTUState string
-
-// The ends of a path MTU search.
-const (
-	MTUUnknown   MTUState = ""           // not searched, or nothing was answered
-	MTUFull      MTUState = "full"       // the outgoing link's own MTU passes
-	MTUReduced   MTUState = "reduced"    // smaller than the link's, and a hop said so
-	MTUBlackHole MTUState = "black_hole" // smaller than the link's, and no hop said so
-)
-
-// PathMTU is the largest packet that reached a target and was answered.
-type PathMTU struct {
-	Role       Role               `json:"role"`
-	Target     netip.Addr         `json:"target"`
-	Time       Opt[time.Time]     `json:"time"`
-	State      MTUState           `json:"state"`
-	MTU        Opt[int]           `json:"mtu_bytes"`        // largest IP packet answered, header included
-	LinkMTU    Opt[int]           `json:"link_mtu_bytes"`   // of the outgoing interface
-	Cached     Opt[int]           `json:"cached_mtu_bytes"` // what the kernel believes
-	TooBig     []CountedICMPError `json:"too_big"`          // "too big" messages, by sender
-	Sizes      []SizeResult       `json:"sizes"`            // ascending
-	Packets    int                `json:"packets"`
-	CannotLook string             `json:"cannot_look,omitempty"`
-}
-
-// SizeResult is what became of the probes of one packet size.
-type SizeResult struct {
-	Size     int  `json:"size_bytes"` // of the IP packet
-	Sent     int  `json:"sent"`
-	Answered int  `json:"answered"`
-	TooBig   bool `json:"too_big"`         // a hop said that this size does not fit
-	Local    bool `json:"too_big_locally"` // this host refused to send it
-}

@@ -17,13 +17,18 @@ type Snapshot struct {
 	Addresses  []netip.Addr `json:"addresses"` // the gateway, resolved
 	ResolveErr string       `json:"resolve_error,omitempty"`
 
-	Host    Host         `json:"host"`
-	Echoes  []EchoSeries `json:"echoes"`
-	IKE     []IKEPort    `json:"ike"`
-	TCP     []TCPResult  `json:"tcp"` // newest result per target
-	Hop     InnerHop     `json:"inner_hop"`
-	MTUs    []PathMTU    `json:"path_mtu"`
-	Capture Capture      `json:"capture"`
+	Host   Host         `json:"host"`
+	Echoes []EchoSeries `json:"echoes"`
+	IKE    []IKEPort    `json:"ike"`
+	TCP    []TCPResult  `json:"tcp"` // newest result per target
+	Hop    InnerHop     `json:"inner_hop"`
+	MTUs   []PathMTU    `json:"path_mtu"`
+	// Changes are the changes of path MTUs that the window saw, oldest first.
+	MTUChanges []MTUChange `json:"path_mtu_changes"`
+	TCPSizes   []TCPSize   `json:"tcp_sizes"` // newest per target
+	// TunnelMTU is null when it is not known what encrypts.
+	TunnelMTU Opt[TunnelMTU] `json:"tunnel_mtu"`
+	Capture   Capture        `json:"capture"`
 	// Siblings are the other peers that lead to the same remote subnets.
 	Siblings []Sibling `json:"siblings"`
 

@@ -22,15 +22,11 @@ var (
 		"peer", "diagnosis", "severity", "role")
 	descChanged = desc("diagnosis_changed_timestamp_seconds", "When the diagnosis became what it is, in Unix time.", "peer")
 	descReport  = desc("report_timestamp_seconds", "When the latest report was made, in Unix time; 0 before the first one.", "peer")
-	descMTU     = desc("path_mtu_bytes", "Largest IP packet that was answered, header included; of several targets, the smallest. No series until one was.",
-		"peer", "path", "role")
-	descMTUTime = desc("path_mtu_last_success_timestamp_seconds", "When path_mtu_bytes was last proven by a reply, in Unix time.",
-		"peer", "path", "role")
 )
 
 // Describe implements [prometheus.Collector].
 func (*reportCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range slices.Concat(ladderDescs, wireDescs, []*prometheus.Desc{descDiagnosis, descChanged, descReport, descMTU, descMTUTime}) {
+	for _, d := range slices.Concat(ladderDescs, wireDescs, mtuDescs, []*prometheus.Desc{descDiagnosis, descChanged, descReport}) {
 		ch <- d
 	}
 }
@@ -55,6 +51,7 @@ func (p *peer) collect(gauge func(d *prometheus.Desc, value float64, labels ...s
 		if s := p.report.Snapshot; s != nil {
 			collectWire(s.Capture, gauge)
 			collectLadder(&s.Ladder, gauge)
+			collectPathMTU(s, gauge)
 		}
 	}
 	gauge(descReport, reported)

@@ -59,7 +59,7 @@ func TestDocsListLabelValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, values := range [][]string{sendReasons, icmpReasons, ikeErrors, ikeCodes, captureModes, captureReasons, directions, fragmentKinds, leakKinds, rekeyResults, ladderSteps, ladderAnswers, skipReasons, authStages} {
+	for _, values := range [][]string{sendReasons, icmpReasons, ikeErrors, ikeCodes, captureModes, captureReasons, directions, fragmentKinds, leakKinds, rekeyResults, ladderSteps, ladderAnswers, skipReasons, authStages, mtuStates, fragmentOrders} {
 		for _, v := range values {
 			if !strings.Contains(string(text), "`"+v+"`") {
 				t.Errorf("docs/metrics.md does not name the label value %s", v)

@@ -51,13 +51,18 @@ func report(peer string, at time.Time, findings ...diagnosis.Finding) *diagnosis
 				{Role: evidence.Inner, Target: inner, Sent: 10, Lost: 10},
 			},
 			MTUs: []evidence.PathMTU{
-				{Role: evidence.Gateway, Target: gateway, Time: evidence.Some(at), MTU: evidence.Some(1400)},
-				{Role: evidence.Inner, Target: inner, Time: evidence.Some(at), MTU: evidence.Some(1338)},
-				{Role: evidence.Inner, Target: netip.MustParseAddr("10.2.0.11"), Time: evidence.Some(at), MTU: evidence.Some(1346)},
+				{Role: evidence.Gateway, Target: gateway, Time: evidence.Some(at), MTU: evidence.Some(1400), State: evidence.MTUReduced, Cached: evidence.Some(1400), Packets: 9},
+				{
+					Role: evidence.Inner, Target: inner, Time: evidence.Some(at), MTU: evidence.Some(1338), State: evidence.MTUBlackHole, Cached: evidence.Some(1438), Packets: 34,
+					Fragmented: evidence.FragmentedProbe{Tried: evidence.Tried{Sent: 3}, Reversed: evidence.Tried{Sent: 3}},
+				},
+				{Role: evidence.Inner, Target: netip.MustParseAddr("10.2.0.11"), Time: evidence.Some(at), MTU: evidence.Some(1346), State: evidence.MTUReduced, Packets: 3},
 				{Role: evidence.Reference},
 			},
-			Capture: capture(),
-			Ladder:  ladder(at),
+			TunnelMTU: evidence.Some(evidence.TunnelMTU{Suite: "aes128gcm16", From: "kernel", Mode: "tunnel", Outer: 1400, Measured: true, Inner: 1346, MSS4: 1306, MSS6: 1286}),
+			TCPSizes:  []evidence.TCPSize{{Target: netip.MustParseAddrPort("10.2.0.10:443"), Acked: evidence.No, Stalled: evidence.Yes}},
+			Capture:   capture(),
+			Ladder:    ladder(at),
 		},
 	}
 }
@@ -156,6 +161,18 @@ func everything(t *testing.T) *Exporter {
 	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.No, Refused: true, RTT: rtt})
 	e.ObserveTCP("cloud", evidence.TCPResult{Connected: evidence.No})
 	e.ObserveTCP("cloud", evidence.TCPResult{}) // could not try
+	for _, m := range []evidence.PathMTU{
+		{Role: evidence.Gateway, Target: gateway, MTU: evidence.Some(1500), Packets: 1},
+		{
+			Role: evidence.Gateway, Target: gateway, MTU: evidence.Some(1400), Packets: 9,
+			Fragmented: evidence.FragmentedProbe{Tried: evidence.Tried{Sent: 3, Answered: 3}, Reversed: evidence.Tried{Sent: 2, Answered: 1}},
+		},
+		{Role: evidence.Inner, Target: inner, Packets: 34},
+		{Role: evidence.Inner, Target: inner, CannotLook: "why"}, // not a search
+		{Role: "no such role", Packets: 1},
+	} {
+		e.ObservePathMTU("cloud", m)
+	}
 	e.AddCapture("cloud", capture())
 	missed := capture() // a window that tells no loss
 	missed.Dropped = 7

@@ -124,6 +124,8 @@ type pathSummary struct {
 	Loss *float64 `json:"loss_ratio"` // of the echo requests that left this host
 	RTT  *float64 `json:"rtt_seconds"`
 	MTU  *int     `json:"path_mtu_bytes"`
+	// State is how the latest path MTU search ended, nil before the first one.
+	State *string `json:"path_mtu_state"`
 
 	maxLoss float64 // above it, loss is a fault
 }
@@ -176,6 +178,9 @@ func (p *peer) summarizePath(role evidence.Role) pathSummary {
 	}
 	if mtu, ok := p.mtus[role]; ok {
 		out.MTU = &mtu.bytes
+	}
+	if state := worstMTUState(p.report.Snapshot.MTUs, role); state != "" {
+		out.State = &state
 	}
 	return out
 }

@@ -137,10 +137,10 @@ func TestPeersSummary(t *testing.T) {
 	}
 	underlay := got[0]["underlay"].(map[string]any)
 	if got[0]["peer"] != "cloud" || got[0]["diagnosis"] != "peer_unreachable" || got[0]["since"] != "2026-03-01T03:00:00Z" ||
-		underlay["loss_ratio"] != 0.1 || underlay["rtt_seconds"] != 0.012 || underlay["path_mtu_bytes"] != 1400.0 {
+		underlay["loss_ratio"] != 0.1 || underlay["rtt_seconds"] != 0.012 || underlay["path_mtu_bytes"] != 1400.0 || underlay["path_mtu_state"] != "reduced" {
 		t.Errorf("first peer: %v", got[0])
 	}
-	if got[1]["diagnosis"] != "unknown" || got[1]["time"] != nil || got[1]["underlay"].(map[string]any)["loss_ratio"] != nil {
+	if got[1]["diagnosis"] != "unknown" || got[1]["time"] != nil || got[1]["underlay"].(map[string]any)["loss_ratio"] != nil || got[1]["underlay"].(map[string]any)["path_mtu_state"] != nil {
 		t.Errorf("a peer without a report: %v", got[1])
 	}
 	if body := ask(New("x").Handler(Options{}), "GET", "/api/v1/peers").Body.String(); body != "[]" {

@@ -55,6 +55,7 @@ type metrics struct {
 	ikeRTT                                                  *prometheus.HistogramVec
 
 	ladder ladderVecs
+	mtu    mtuVecs
 
 	// by peer
 	tcpAttempts, tcpConnected, tcpRefused, tcpUnanswered *prometheus.CounterVec
@@ -85,6 +86,7 @@ func newMetrics(version string) *metrics {
 	m.addICMP()
 	m.addIKE()
 	m.addLadder()
+	m.addPathMTU()
 	m.addTCP()
 	m.addCapture()
 	m.tunnelIn = m.traffic("tunnel_receive", "decrypted by the security associations from the peer, as the kernel counts them")

@@ -71,6 +71,7 @@ type peerView struct {
 	Folded                                         string // labels of what the cause explains
 	IKE                                            string // what the peer makes of a negotiation
 	Wire                                           string // what passed on the underlay
+	Size                                           string // what fits into the tunnel
 	Link, JSON                                     string
 	rank                                           int
 }
@@ -175,6 +176,7 @@ func viewPeer(s summary, lang string, w words, now time.Time) peerView {
 	if snapshot := s.report.Snapshot; snapshot != nil {
 		p.IKE = strings.Join(w.negotiation(snapshot, now), " · ")
 		p.Wire = strings.Join(w.wire(snapshot.Capture), " · ")
+		p.Size = strings.Join(w.size(snapshot), " · ")
 	}
 	p.Paths = []pathView{w.path(w.Underlay, s.Underlay), w.path(w.Inner, s.Inner)}
 	var folded []string

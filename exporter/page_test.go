@@ -23,6 +23,7 @@ func fleet(t *testing.T) *Exporter {
 	healthy.Snapshot.Echoes[1].Replies, healthy.Snapshot.Echoes[1].Lost = 10, 0
 	healthy.Snapshot.Echoes[1].RTT = evidence.Some(evidence.RTT{Median: evidence.Seconds(1234 * time.Millisecond)})
 	healthy.Snapshot.Capture = quiet()
+	fits(healthy.Snapshot)
 	e.Publish(healthy)
 	down := finding("peer_firewall_drops_ike", diagnosis.Critical, diagnosis.Cause)
 	down.Evidence = []diagnosis.Text{
@@ -38,6 +39,7 @@ func fleet(t *testing.T) *Exporter {
 	e.Publish(cloud)
 	datacentre := report("datacentre", start.Add(-3*time.Second), ok)
 	datacentre.Snapshot.Capture = quiet()
+	fits(datacentre.Snapshot)
 	e.Publish(datacentre)
 	e.Publish(report("factory", start.Add(-26*time.Hour), finding("underlay_loss", diagnosis.Warning, diagnosis.Cause)))
 	e.Publish(report("factory", start.Add(-7*time.Second), finding("underlay_loss", diagnosis.Warning, diagnosis.Cause)))
@@ -53,6 +55,17 @@ func quiet() evidence.Capture {
 	c.In.Fragments, c.Out.Fragments = evidence.Fragments{}, evidence.Fragments{}
 	c.In.Sequence.Lost, c.Out.Sequence.Lost = 0, 0
 	return c
+}
+
+// fits makes every size pass.
+func fits(s *evidence.Snapshot) {
+	s.TCPSizes = nil
+	s.MTUs = s.MTUs[:2:2]
+	for i, mtu := range []int{1500, 1438} {
+		s.MTUs[i].MTU, s.MTUs[i].Cached, s.MTUs[i].State = evidence.Some(mtu), evidence.Some(mtu), evidence.MTUFull
+		s.MTUs[i].Fragmented = evidence.FragmentedProbe{}
+	}
+	s.TunnelMTU = evidence.Some(evidence.TunnelMTU{Inner: 1438, MSS4: 1398, MSS6: 1378})
 }
 
 // TestPageForPeople serves the page on PAGE_LISTEN for a minute, for someone
@@ -92,7 +105,9 @@ func TestPageOrderAndDetails(t *testing.T) {
 		"1 CRITICAL, 1 WARNING, 3 UNKNOWN, 2 OK", "STALE", "CRITICAL · peer_firewall_drops_ike", "1 d 2 h", "10 % loss", "12 ms", "MTU 1400", "no reply",
 		"Then run the probe again.", "Explained by the above: natt_blocked, inner_unreachable", `<p class="stale">reported 1 h ago</p>`, `http-equiv="refresh"`, "1.23 s",
 		"IKEv2 refuses the declared proposal, accepts another · IKEv1 main mode refuses every common algorithm from our address · group: modp1024 → modp2048 · asks for a cookie · strongSwan · NAT on our side · asked 38 s ago",
-		"On the wire: packet ring · ESP in 300 packets, 3.55 % lost · ESP out 5 packets, 16.7 % lost on this host · 6 packets in clear · 10 fragments · the last 1 DPD not answered by this side · 1 rekeys failed · IKEv2: the authentication is refused",
+		"tunnel · MTU 1338 (black hole)", "Sizes: up to 1438 bytes fit into the tunnel · TCP MSS 1398 (IPv6 1378)</p>",
+		"Sizes: up to 1346 bytes fit into the tunnel · TCP MSS 1306 (IPv6 1286) · tunnel: fragments lost · tunnel: the kernel believes 1438 · 1 TCP connection stuck on large segments</p>",
+		"On the wire: packet ring · ESP in 300 packets, 3.55 % lost · ESP out 5 packets, 16.7 % lost on this host · 6 packets in clear · 10 fragments · the last DPD not answered by this side · 1 rekey failed · IKEv2: the authentication is refused",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
@@ -107,7 +122,7 @@ func TestPageQueries(t *testing.T) {
 		t.Errorf("one peer, paused:\n%s", one)
 	}
 	zh := page(t, e, "?lang=zh").Body.String()
-	for _, want := range []string{`<html lang="zh">`, "网关可以 ping 通", "严重", "然后重新探测。", "丢包 10 %", "IKEv2 拒绝所声明的提议，接受其他提议 · ", "线路： 报文环 · ESP 入 300 包，丢包 3.55 % · "} {
+	for _, want := range []string{`<html lang="zh">`, "网关可以 ping 通", "严重", "然后重新探测。", "丢包 10 %", "IKEv2 拒绝所声明的提议，接受其他提议 · ", "隧道内 · MTU 1338（黑洞）", "大小： 隧道内可用 1438 字节 · TCP MSS 1398（IPv6 1378）", "线路： 报文环 · ESP 入 300 包，丢包 3.55 % · "} {
 		if !strings.Contains(zh, want) {
 			t.Errorf("the Chinese page lacks %q", want)
 		}
@@ -128,6 +143,10 @@ func TestPageEscapes(t *testing.T) {
 	f.Evidence, f.Remedy = []diagnosis.Text{both(evil, evil)}, both(evil, evil)
 	r := report(evil, start, f)
 	r.Gateway, r.Summary = evil, both(evil, evil)
+	r.Snapshot.MTUs = []evidence.PathMTU{{Role: evidence.Inner, State: evil, Probe: evil, Packets: 1, Cleared: evidence.Yes}}
+	r.Snapshot.TunnelMTU = evidence.Some(evidence.TunnelMTU{Suite: evil, From: evil, Mode: evil})
+	r.Snapshot.TCPSizes = []evidence.TCPSize{{Service: evil, Stalled: evidence.Yes, CannotLook: evil}}
+	r.Snapshot.Host.MSSClamps.Rules = []evidence.MSSClamp{{Tool: evil, Where: evil, Rule: evil}}
 	e.Publish(r)
 	w := page(t, e, "?peer=%22%3E%3Cscript%3Ealert(1)%3C/script%3E%3Cimg%20src=x%20onerror=alert(1)%3E&lang=%22%3E%3Cb%3E")
 	body := w.Body.String()

@@ -18,6 +18,7 @@ type peer struct {
 	echo map[evidence.Role]*echoSeries
 	ike  map[uint16]*ikeSeries
 	tcp  *tcpSeries
+	mtu  map[evidence.Role]*mtuSeries
 
 	ladder              ladderSeries
 	capture             captureSeries
@@ -43,6 +44,7 @@ func newPeer(m *metrics, name string, now time.Time) *peer {
 		label:   clean(name),
 		echo:    map[evidence.Role]*echoSeries{},
 		ike:     map[uint16]*ikeSeries{},
+		mtu:     map[evidence.Role]*mtuSeries{},
 		changed: now,
 		mtus:    map[evidence.Role]provenMTU{},
 	}
@@ -52,6 +54,7 @@ func newPeer(m *metrics, name string, now time.Time) *peer {
 	p.tunnelIn = m.tunnelIn.of(p.label)
 	p.tunnelOut = m.tunnelOut.of(p.label)
 	p.echoOf(evidence.Gateway)
+	p.mtuOf(evidence.Gateway)
 	p.ikeOn(500)
 	p.ikeOn(4500)
 	return p
@@ -68,6 +71,21 @@ func (p *peer) echoOf(role evidence.Role) *echoSeries {
 	}
 	s := newEchoSeries(p.metrics, p.label, path, string(role))
 	p.echo[role] = s
+	return s
+}
+
+// mtuOf returns the series of a role's path MTU searches, nil when there is no
+// such role.
+func (p *peer) mtuOf(role evidence.Role) *mtuSeries {
+	if s := p.mtu[role]; s != nil {
+		return s
+	}
+	path := pathOf(role)
+	if path == "" {
+		return nil
+	}
+	s := newMTUSeries(p.metrics.mtu, p.label, path, string(role))
+	p.mtu[role] = s
 	return s
 }
 
@@ -131,6 +149,7 @@ func (p *peer) publish(r *diagnosis.Report) {
 	}
 	if len(s.Declared.Inner) > 0 {
 		p.echoOf(evidence.Inner)
+		p.mtuOf(evidence.Inner)
 	}
 	for role, m := range p.echo {
 		m.forgetAllBut(s.Echo(role))
@@ -144,7 +163,7 @@ func (p *peer) publish(r *diagnosis.Report) {
 // have proven: what is safe to send to each of the role's targets.
 func provenMTUs(s *evidence.Snapshot) map[evidence.Role]provenMTU {
 	out := map[evidence.Role]provenMTU{}
-	for _, m := range s.MTUs {
+	for _, m := range telling(s.MTUs) {
 		bytes, ok := m.MTU.Get()
 		if !ok || pathOf(m.Role) == "" {
 			continue

@@ -29,16 +29,20 @@ func (w words) wire(c evidence.Capture) []string {
 		add("%s", w.esp(w.pick("ESP out ", "ESP 出 "), c.Out, c.LossDoubt(false) == evidence.LossKnown, w.pick("lost on this host", "本机丢包")))
 	}
 	for _, x := range []struct {
-		n      uint64
-		en, zh string
+		n           uint64
+		one, en, zh string
 	}{
-		{leaked(c.Leaks), "%d packets in clear", "%d 个明文报文"},
-		{c.In.Fragments.Total() + c.Out.Fragments.Total(), "%d fragments", "%d 个分片"},
-		{c.Talk.Out.DPD.Trailing, "the last %d DPD not answered by the peer", "对端未应答最近 %d 次 DPD"},
-		{c.Talk.In.DPD.Trailing, "the last %d DPD not answered by this side", "本端未应答最近 %d 次 DPD"},
-		{c.Talk.RekeysFailed, "%d rekeys failed", "%d 次重协商失败"},
+		{leaked(c.Leaks), "1 packet in clear", "%d packets in clear", "%d 个明文报文"},
+		{c.In.Fragments.Total() + c.Out.Fragments.Total(), "1 fragment", "%d fragments", "%d 个分片"},
+		{c.Talk.Out.DPD.Trailing, "the last DPD not answered by the peer", "the last %d DPD not answered by the peer", "对端未应答最近 %d 次 DPD"},
+		{c.Talk.In.DPD.Trailing, "the last DPD not answered by this side", "the last %d DPD not answered by this side", "本端未应答最近 %d 次 DPD"},
+		{c.Talk.RekeysFailed, "1 rekey failed", "%d rekeys failed", "%d 次重协商失败"},
 	} {
-		if x.n > 0 {
+		switch {
+		case x.n == 0:
+		case x.n == 1 && !w.zh:
+			out = append(out, x.one)
+		default:
 			add(w.pick(x.en, x.zh), x.n)
 		}
 	}
@@ -72,10 +76,10 @@ func (w words) esp(name string, t evidence.WireTraffic, known bool, lost string)
 	case packets == 0:
 		return name + w.pick("none", "无")
 	case !known || t.Sequence.Expected <= 1:
-		return name + fmt.Sprintf(w.pick("%d packets", "%d 包"), packets)
+		return name + w.count(packets, "packet", "%d 包")
 	}
 	ratio := 100 * float64(t.Sequence.Lost) / float64(t.Sequence.Expected)
-	return name + fmt.Sprintf(w.pick("%[1]d packets, %.3[2]g %% %[3]s", "%[1]d 包，%[3]s %.3[2]g %%"), packets, ratio, lost)
+	return name + fmt.Sprintf(w.pick("%[1]s, %.3[2]g %% %[3]s", "%[1]s，%[3]s %.3[2]g %%"), w.count(packets, "packet", "%d 包"), ratio, lost)
 }
 
 func leaked(leaks []evidence.Leak) uint64 {

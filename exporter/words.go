@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"vpnprobe/diagnosis"
+	"vpnprobe/evidence"
 )
 
 // words are the page's own words in one language. The findings bring theirs.
@@ -15,7 +16,7 @@ type words struct {
 
 	All, Pause, Resume, Other, Since, Link, Report string
 	Underlay, Inner, Folded, None, Waiting, Stale  string
-	Wire                                           string
+	Wire, Size                                     string
 	Age                                            string // has one %s: a duration
 }
 
@@ -24,14 +25,14 @@ func wordsIn(lang string) words {
 		return words{
 			zh: true, otherLang: "en",
 			All: "全部对端", Pause: "暂停刷新", Resume: "恢复刷新", Other: "English", Since: "自", Link: "只看此对端", Report: "完整报告 (JSON)",
-			Underlay: "公网路径", Inner: "隧道内", Folded: "由上述原因解释：", Wire: "线路：", None: "没有这样的对端。", Waiting: "尚无报告，首次探测正在进行。", Stale: "已过期",
+			Underlay: "公网路径", Inner: "隧道内", Folded: "由上述原因解释：", Wire: "线路：", Size: "大小：", None: "没有这样的对端。", Waiting: "尚无报告，首次探测正在进行。", Stale: "已过期",
 			Age: "%s前的报告",
 		}
 	}
 	return words{
 		otherLang: "zh",
 		All:       "all peers", Pause: "pause refresh", Resume: "resume refresh", Other: "中文", Since: "since", Link: "only this peer", Report: "whole report (JSON)",
-		Underlay: "underlay", Inner: "tunnel", Folded: "Explained by the above:", Wire: "On the wire:", None: "There is no such peer.", Waiting: "No report yet: the first probes are under way.", Stale: "STALE",
+		Underlay: "underlay", Inner: "tunnel", Folded: "Explained by the above:", Wire: "On the wire:", Size: "Sizes:", None: "There is no such peer.", Waiting: "No report yet: the first probes are under way.", Stale: "STALE",
 		Age: "reported %s ago",
 	}
 }
@@ -120,6 +121,14 @@ func (w words) duration(d time.Duration) string {
 	return strings.Join(parts, " ")
 }
 
+// count writes a number of things; the Chinese text has a place for it.
+func (w words) count(n uint64, en, zh string) string {
+	if n != 1 {
+		en += "s"
+	}
+	return fmt.Sprintf(w.pick("%d "+en, zh), n)
+}
+
 // path writes what is known of one path.
 func (w words) path(name string, s pathSummary) pathView {
 	v := pathView{Name: name, Loss: w.pick("not probed", "未探测")}
@@ -139,6 +148,9 @@ func (w words) path(name string, s pathSummary) pathView {
 	}
 	if s.MTU != nil {
 		v.MTU = fmt.Sprint(*s.MTU)
+		if s.State != nil && *s.State == string(evidence.MTUBlackHole) {
+			v.MTU += w.pick(" (black hole)", "（黑洞）")
+		}
 	}
 	return v
 }

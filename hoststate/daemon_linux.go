@@ -15,11 +15,12 @@ import (
 
 // Reader reads the host's state. Its calls may be made concurrently.
 type Reader struct {
-	proc, sys, lib string // the file systems' roots, which tests replace
+	proc, sys, lib string   // the file systems' roots, which tests replace
+	tools          []string // the folders of the tools that are run, alike
 }
 
 // New returns a Reader of this host.
-func New() *Reader { return &Reader{proc: "/proc", sys: "/sys", lib: "/lib"} }
+func New() *Reader { return &Reader{proc: "/proc", sys: "/sys", lib: "/lib", tools: toolDirs} }
 
 // Daemon reports whether a socket is bound to UDP 500 or 4500 in this network
 // namespace, which is how an IKE daemon shows, whichever it is, and how many

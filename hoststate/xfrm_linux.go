@@ -198,10 +198,12 @@ func parseSA(b []byte) (sa securityAssociation, ok bool) {
 	sa.Created = unixTime(binary.NativeEndian.Uint64(b[176:]))
 
 	keyed := false
+	var algs algorithms
 	for kind, value := range attributes(b[sizeofSA:]) {
 		switch kind {
 		case attrAlgAuth, attrAlgCrypt, attrAlgAEAD, attrAlgAuthTrunc:
-			keyed = true // the value is not ours to read
+			keyed = true
+			algs.read(kind, value)
 		case attrEncap: // struct xfrm_encap_tmpl
 			if len(value) >= 2 {
 				e := binary.NativeEndian.Uint16(value)
@@ -217,6 +219,7 @@ func parseSA(b []byte) (sa securityAssociation, ok bool) {
 			}
 		}
 	}
+	sa.Suite = algs.suite(sa.Protocol)
 	return sa, keyed && sa.SPI != 0
 }
 

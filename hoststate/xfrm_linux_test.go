@@ -307,17 +307,18 @@ func realSAs(t *testing.T) {
 
 func TestTunnelRealSAs(t *testing.T) {
 	realSAs(t)
-	cbcOut := evidence.SA{SPI: 0x101, Protocol: "esp", Mode: "tunnel", Packets: 1, Bytes: 38} // 20 IP + 8 UDP + 10
-	cbcIn := evidence.SA{SPI: 0x102, Inbound: true, Protocol: "esp", Mode: "tunnel"}
-	gcmOut := evidence.SA{SPI: 0x105, Protocol: "esp", Mode: "tunnel"}
+	const cbc = "aes128-sha256"
+	cbcOut := evidence.SA{SPI: 0x101, Protocol: "esp", Suite: cbc, Mode: "tunnel", Packets: 1, Bytes: 38} // 20 IP + 8 UDP + 10
+	cbcIn := evidence.SA{SPI: 0x102, Inbound: true, Protocol: "esp", Suite: cbc, Mode: "tunnel"}
+	gcmOut := evidence.SA{SPI: 0x105, Protocol: "esp", Suite: "aes128gcm16", Mode: "tunnel"}
 	tests := []struct {
 		gateway, local string
 		want           []evidence.SA
 	}{
 		{"198.51.100.2", "", []evidence.SA{cbcOut, gcmOut, cbcIn}},
 		{"198.51.100.2", "192.0.2.1", []evidence.SA{cbcOut, cbcIn}},
-		{"198.51.100.4", "", []evidence.SA{{SPI: 0x104, Protocol: "esp", Mode: "transport", Encap: true}}},
-		{"2001:db8::2", "", []evidence.SA{{SPI: 0x106, Protocol: "esp", Mode: "tunnel"}}},
+		{"198.51.100.4", "", []evidence.SA{{SPI: 0x104, Protocol: "esp", Suite: cbc, Mode: "transport", Encap: true}}},
+		{"2001:db8::2", "", []evidence.SA{{SPI: 0x106, Protocol: "esp", Suite: cbc, Mode: "tunnel"}}},
 		{"198.51.100.9", "", []evidence.SA{}},
 	}
 	bySPI := cmpopts.SortSlices(func(a, b evidence.SA) bool { return a.SPI < b.SPI })
@@ -379,19 +380,19 @@ func TestRecordedDump(t *testing.T) {
 	var got []string
 	if _, err := visitMessages(dump, func(b []byte) bool {
 		if sa, ok := parseSA(b); ok {
-			got = append(got, fmt.Sprintf("%#x %s>%s %s %s encap=%v %d/%d used=%v", sa.SPI, sa.src, sa.dst, sa.Protocol, sa.Mode, sa.Encap, sa.Packets, sa.Bytes, sa.Used.Known()))
+			got = append(got, fmt.Sprintf("%#x %s>%s %s %s %s encap=%v %d/%d used=%v", sa.SPI, sa.src, sa.dst, sa.Protocol, sa.Suite, sa.Mode, sa.Encap, sa.Packets, sa.Bytes, sa.Used.Known()))
 		}
 		return true
 	}); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{ // and not the SPI 0x900 under negotiation
-		"0x101 192.0.2.1>198.51.100.2 esp tunnel encap=false 1/38 used=false",
-		"0x102 198.51.100.2>192.0.2.1 esp tunnel encap=false 0/0 used=false",
-		"0x103 192.0.2.1>198.51.100.3 esp tunnel encap=false 0/0 used=false",
-		"0x104 192.0.2.1>198.51.100.4 esp transport encap=true 0/0 used=false",
-		"0x105 192.0.2.2>198.51.100.2 esp tunnel encap=false 0/0 used=false",
-		"0x106 2001:db8::1>2001:db8::2 esp tunnel encap=false 0/0 used=false",
+		"0x101 192.0.2.1>198.51.100.2 esp aes128-sha256 tunnel encap=false 1/38 used=false",
+		"0x102 198.51.100.2>192.0.2.1 esp aes128-sha256 tunnel encap=false 0/0 used=false",
+		"0x103 192.0.2.1>198.51.100.3 esp aes128-sha256 tunnel encap=false 0/0 used=false",
+		"0x104 192.0.2.1>198.51.100.4 esp aes128-sha256 transport encap=true 0/0 used=false",
+		"0x105 192.0.2.2>198.51.100.2 esp aes128gcm16 tunnel encap=false 0/0 used=false",
+		"0x106 2001:db8::1>2001:db8::2 esp aes128-sha256 tunnel encap=false 0/0 used=false",
 	}
 	sorted := cmpopts.SortSlices(func(a, b string) bool { return a < b })
 	if diff := cmp.Diff(want, got, sorted); diff != "" {

@@ -6,7 +6,8 @@
 // names what would permit it. Nothing here decides what a result means.
 //
 // The probers are [Echo] (ICMP echo, by pro-bing), [ConnectTCP], the IKE
-// heartbeat, the path MTU search and the inner hop. Each owns its sockets and
-// goroutines and has released them when it returns. What they send is bounded
-// by their configuration alone: no answer makes a prober send more.
+// heartbeat and the inner hop; package pmtu has the path MTU search. Each owns
+// its sockets and goroutines and has released them when it returns. What they
+// send is bounded by their configuration alone: no answer makes a prober send
+// more.
 package probe

@@ -11,6 +11,8 @@ import (
 
 	probing "github.com/prometheus-community/pro-bing"
 	"golang.org/x/sys/unix"
+
+	"vpnprobe/internal/rawconn"
 )
 
 // proBing is a pinger that runs one cycle of pro-bing per request.
@@ -39,7 +41,7 @@ func openProBing(cfg EchoConfig) (pinger, error) {
 		}
 	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return nil, fmt.Errorf("send echo requests to %v: %w: needs CAP_NET_RAW (sudo setcap cap_net_raw+ep agent) "+
+		return nil, fmt.Errorf("send echo requests to %v: %w: needs CAP_NET_RAW ("+rawconn.Setcap+") "+
 			"or this process's group in net.ipv4.ping_group_range (sudo sysctl -w net.ipv4.ping_group_range='0 2147483647')", cfg.Target, err)
 	}
 	return nil, fmt.Errorf("send echo requests to %v: open ICMP socket: %w", cfg.Target, err)

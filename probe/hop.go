@@ -32,6 +32,18 @@ type HopConfig struct {
 	Timeout time.Duration
 }
 
+// smallSize is the size of a hop probe, in bytes of IP: one that passes on any
+// path.
+const smallSize = 100
+
+// hopConn is the socket of a hop probe.
+type hopConn interface {
+	Send(to netip.Addr, seq uint16, size int) error
+	Receive(ctx context.Context) (rawconn.EchoEvent, error)
+	SetTTL(ttl int) error
+	Close() error
+}
+
 // ProbeHop sends one ICMP echo request per TTL towards an address behind the
 // tunnel and waits for the hop at which it expires to say so. A reply by the
 // target itself is an answer too. Of several answers, the one to the largest
@@ -52,7 +64,7 @@ func ProbeHop(ctx context.Context, cfg HopConfig) (evidence.InnerHop, error) {
 	return hop, err
 }
 
-func probeHop(ctx context.Context, conn icmpConn, cfg HopConfig) (evidence.InnerHop, error) {
+func probeHop(ctx context.Context, conn hopConn, cfg HopConfig) (evidence.InnerHop, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = DefaultHopTimeout
 	}

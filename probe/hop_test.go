@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -9,6 +10,35 @@ import (
 	"vpnprobe/evidence"
 	"vpnprobe/internal/rawconn"
 )
+
+var (
+	simTarget = netip.MustParseAddr("198.51.100.2")
+	simRouter = netip.MustParseAddr("192.0.2.254")
+)
+
+// hopPath is a path that answers only what its test says.
+type hopPath struct {
+	refused error // what each send is refused for
+	events  chan rawconn.EchoEvent
+}
+
+func newHopPath(refused error) *hopPath {
+	return &hopPath{refused, make(chan rawconn.EchoEvent, 8)}
+}
+
+func (p *hopPath) Send(netip.Addr, uint16, int) error { return p.refused }
+
+func (p *hopPath) Receive(ctx context.Context) (rawconn.EchoEvent, error) {
+	select {
+	case ev := <-p.events:
+		return ev, nil
+	case <-ctx.Done():
+		return rawconn.EchoEvent{}, ctx.Err()
+	}
+}
+
+func (p *hopPath) SetTTL(int) error { return nil }
+func (p *hopPath) Close() error     { return nil }
 
 func TestProbeHop(t *testing.T) {
 	expired := func(seq uint16, offender netip.Addr) rawconn.EchoEvent {
@@ -38,7 +68,7 @@ func TestProbeHop(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				path := newSimPath(simPath{link: 1500, mtu: 1500, loss: 1}, 1)
+				path := newHopPath(nil)
 				for _, ev := range tt.events {
 					path.events <- ev
 				}
@@ -52,7 +82,7 @@ func TestProbeHop(t *testing.T) {
 }
 
 func TestProbeHopErrors(t *testing.T) {
-	path := newSimPath(simPath{refused: syscall.ENETUNREACH}, 1)
+	path := newHopPath(syscall.ENETUNREACH)
 	if got, err := probeHop(t.Context(), path, HopConfig{Target: simTarget}); err != nil || got != (evidence.InnerHop{}) {
 		t.Errorf("no route: got %+v, %v", got, err)
 	}

@@ -29,7 +29,7 @@ func (ns *namespace) serveIKE(addr netip.Addr, port uint16, respond ikeResponder
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		buf := make([]byte, maxPacket)
+		buf := make([]byte, 65535)
 		for {
 			n, from, err := conn.ReadFromUDPAddrPort(buf)
 			if err != nil {

@@ -72,6 +72,10 @@ func sources(needs []diagnosis.Need) []string {
 			out = append(out, "what the peer's IKE answers to the probe ladder (agent probe)")
 		case diagnosis.NeedAuth:
 			out = append(out, "a negotiation with the key (agent probe --authenticate)")
+		case diagnosis.NeedSizes:
+			out = append(out, "which sizes of packets pass, outside and inside the tunnel")
+		case diagnosis.NeedSiblings:
+			out = append(out, "the traffic of another declared tunnel to the same site")
 		default:
 			out = append(out, string(n))
 		}

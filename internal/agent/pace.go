@@ -9,13 +9,14 @@ import (
 
 // pace is how often a peer is looked at, and how far back a snapshot reaches.
 type pace struct {
+	once      bool          // an on-demand run
 	echo      time.Duration // between pings of the gateway and the references
 	inner     time.Duration // between pings of an inner address; 0: none
 	timeout   time.Duration // of a ping
 	beat      time.Duration // between IKE heartbeats on one port
 	hop       time.Duration // between inner hop probes while inner hosts answer
 	tcp       time.Duration // between TCP connections to one inner port
-	mtu       time.Duration // between path MTU searches
+	mtu       time.Duration // between searches of a path MTU, and looks at segments
 	ladder    time.Duration // between runs of the probe ladder while something is wrong; 0: once, at the start
 	resolve   time.Duration // between look-ups of a gateway's name
 	poll      time.Duration // between readings of the host's state
@@ -47,6 +48,7 @@ func daemonPace(c *config.Config, p config.Peer) pace {
 // can be asked without being a burden.
 func oncePace(d time.Duration) pace {
 	return pace{
+		once: true,
 		echo: 50 * time.Millisecond, timeout: 2 * time.Second, inner: 250 * time.Millisecond,
 		beat: time.Second, hop: time.Second, tcp: 2 * time.Second,
 		mtu: time.Hour, resolve: time.Hour, poll: 250 * time.Millisecond,

@@ -118,7 +118,7 @@ func (p *peer) outer(ctx context.Context, a netip.Addr, wg *sync.WaitGroup) {
 		wg.Go(func() { p.supervise(ctx, "ike", func(ctx context.Context) error { return p.heartbeat(ctx, a, port) }) })
 	}
 	wg.Go(func() { p.supervise(ctx, "ladder", func(ctx context.Context) error { return p.climb(ctx, a) }) })
-	wg.Go(func() { p.supervise(ctx, "path mtu", func(ctx context.Context) error { return p.pathMTU(ctx, a) }) })
+	wg.Go(func() { p.supervise(ctx, "path mtu", func(ctx context.Context) error { return p.outerSizes(ctx, a) }) })
 }
 
 // inner starts what probes through the tunnel.
@@ -131,9 +131,15 @@ func (p *peer) inner(ctx context.Context, wg *sync.WaitGroup) {
 			Target: in.Address, Role: evidence.Inner, Source: in.Source,
 			Interval: p.pace.inner, Timeout: p.pace.timeout, Size: p.cfg.ICMP.Size,
 		})
+		wg.Go(func() {
+			p.supervise(ctx, "inner path mtu", func(ctx context.Context) error { return p.innerSizes(ctx, in) })
+		})
 		for _, port := range in.TCPPorts {
 			wg.Go(func() {
 				p.supervise(ctx, "tcp", func(ctx context.Context) error { return p.connect(ctx, in, port) })
+			})
+			wg.Go(func() {
+				p.supervise(ctx, "segments", func(ctx context.Context) error { return p.segments(ctx, in, port) })
 			})
 		}
 	}

@@ -112,29 +112,6 @@ func (p *peer) awaitBeat(ctx context.Context, last, next time.Time) bool {
 	}
 }
 
-// pathMTU searches the underlay path MTU now and then.
-func (p *peer) pathMTU(ctx context.Context, a netip.Addr) error {
-	for {
-		m, err := probe.SearchPathMTU(ctx, probe.PathMTUConfig{
-			Target: a, Role: evidence.Gateway, Source: p.cfg.Source,
-		})
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			m = evidence.PathMTU{Role: evidence.Gateway, Target: a, CannotLook: err.Error()}
-		}
-		p.state.setMTU(m)
-		wait := p.pace.mtu
-		if m.State == evidence.MTUUnknown {
-			wait = min(wait, time.Minute)
-		}
-		if !sleep(ctx, wait) {
-			return nil
-		}
-	}
-}
-
 // connect opens a TCP connection to one inner port now and then.
 func (p *peer) connect(ctx context.Context, in config.Inner, port uint16) error {
 	for {

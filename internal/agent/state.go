@@ -24,7 +24,11 @@ type state struct {
 	echoes    map[echoKey]*echoWindow
 	ike       map[uint16]*evidence.IKEPort
 	tcp       map[netip.AddrPort]evidence.TCPResult
-	mtus      map[echoKey]evidence.PathMTU
+	mtus      map[mtuKey]evidence.PathMTU
+	lastMTU   map[mtuKey]int       // that was found
+	changes   []evidence.MTUChange // of path MTUs, oldest first
+	tcpSizes  map[netip.AddrPort]evidence.TCPSize
+	clamps    evidence.MSSClamps
 	hop       evidence.InnerHop
 	host      evidence.Host
 	carried   carrier
@@ -45,6 +49,12 @@ type echoKey struct {
 	target netip.Addr
 }
 
+// mtuKey is what a search is about.
+type mtuKey struct {
+	echoKey
+	probe evidence.MTUProbe
+}
+
 type echoWindow struct {
 	results    []evidence.EchoResult
 	unanswered int // at the end
@@ -63,7 +73,8 @@ func newState(name string, d evidence.Declared, p pace) *state {
 		started: time.Now(), pace: p, declared: d, name: name,
 		echoes: map[echoKey]*echoWindow{}, ike: map[uint16]*evidence.IKEPort{},
 		flip: flip{next: make(chan struct{})},
-		tcp:  map[netip.AddrPort]evidence.TCPResult{}, mtus: map[echoKey]evidence.PathMTU{},
+		tcp:  map[netip.AddrPort]evidence.TCPResult{}, mtus: map[mtuKey]evidence.PathMTU{}, lastMTU: map[mtuKey]int{},
+		tcpSizes: map[netip.AddrPort]evidence.TCPSize{},
 	}
 }
 
@@ -171,10 +182,49 @@ func (s *state) addTCP(r evidence.TCPResult) {
 	s.tcp[r.Target] = r
 }
 
+// maxChanges bounds what a path that changes all the time makes a snapshot hold.
+const maxChanges = 16
+
+// setMTU keeps the newest result of a search, and notes what changed since the
+// one before.
 func (s *state) setMTU(m evidence.PathMTU) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mtus[echoKey{m.Role, m.Target}] = m
+	k := mtuKey{echoKey{m.Role, m.Target}, m.Probe}
+	if to, ok := m.MTU.Get(); ok {
+		if from := s.lastMTU[k]; from > 0 && from != to {
+			s.changes = append(s.changes, evidence.MTUChange{Role: m.Role, Target: m.Target, Time: time.Now(), From: from, To: to})
+			s.changes = s.changes[max(0, len(s.changes)-maxChanges):]
+		}
+		s.lastMTU[k] = to
+	}
+	s.mtus[k] = m
+}
+
+// forgetMTU drops a result that no longer says anything.
+func (s *state) forgetMTU(role evidence.Role, target netip.Addr, probe evidence.MTUProbe) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mtus, mtuKey{echoKey{role, target}, probe})
+}
+
+// connects reports whether a TCP connection to a target was made lately.
+func (s *state) connects(target netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tcp[target].Connected == evidence.Yes
+}
+
+func (s *state) setTCPSize(t evidence.TCPSize) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tcpSizes[t.Target] = t
+}
+
+func (s *state) setClamps(c evidence.MSSClamps) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clamps = c
 }
 
 // addHop keeps the newest inner hop probe; in an on-demand run, whose window
@@ -210,7 +260,8 @@ func (s *state) probing(a netip.Addr) {
 	defer s.mu.Unlock()
 	old := func(k echoKey) bool { return k.role == evidence.Gateway && k.target != a }
 	maps.DeleteFunc(s.echoes, func(k echoKey, _ *echoWindow) bool { return old(k) })
-	maps.DeleteFunc(s.mtus, func(k echoKey, _ evidence.PathMTU) bool { return old(k) })
+	maps.DeleteFunc(s.mtus, func(k mtuKey, _ evidence.PathMTU) bool { return old(k.echoKey) })
+	maps.DeleteFunc(s.lastMTU, func(k mtuKey, _ int) bool { return old(k.echoKey) })
 	s.ike, s.hop, s.ladder = map[uint16]*evidence.IKEPort{}, evidence.InnerHop{}, evidence.Ladder{}
 	s.gateway = a
 }

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -38,11 +40,23 @@ func (s *state) snapshot(now time.Time) *evidence.Snapshot {
 		snap.TCP = append(snap.TCP, t)
 	}
 	slices.SortFunc(snap.TCP, func(a, b evidence.TCPResult) int { return a.Target.Compare(b.Target) })
-	for _, k := range slices.SortedFunc(maps.Keys(s.mtus), compareEcho) {
+	for _, k := range slices.SortedFunc(maps.Keys(s.mtus), func(a, b mtuKey) int {
+		return cmp.Or(compareEcho(a.echoKey, b.echoKey), cmp.Compare(a.probe, b.probe))
+	}) {
 		snap.MTUs = append(snap.MTUs, s.mtus[k])
 	}
+	for _, c := range s.changes {
+		if !c.Time.Before(now.Add(-s.pace.window)) {
+			snap.MTUChanges = append(snap.MTUChanges, c)
+		}
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(s.tcpSizes), netip.AddrPort.Compare) {
+		snap.TCPSizes = append(snap.TCPSizes, s.tcpSizes[k])
+	}
+	snap.Host.MSSClamps = s.clamps
 	snap.Host.Tunnel.In, snap.Host.Tunnel.Out, snap.Host.Tunnel.Over = s.carried.sum()
 	snap.Host.Tunnel.LastIn = s.lastIn
+	snap.TunnelMTU = tunnelMTU(snap)
 	return snap
 }
 

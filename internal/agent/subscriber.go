@@ -11,6 +11,7 @@ type Subscriber interface {
 	Observe(peer string, r evidence.EchoResult)
 	ObserveIKE(peer string, r evidence.IKEResult)
 	ObserveTCP(peer string, r evidence.TCPResult)
+	ObservePathMTU(peer string, m evidence.PathMTU)
 	ObserveLadder(peer string, l evidence.Ladder)
 	ObserveAuth(peer string, a evidence.IKEAuth)
 	// AddTunnel and AddCapture report what passed since the last call.
@@ -25,6 +26,7 @@ type Nobody struct{}
 func (Nobody) Observe(string, evidence.EchoResult)                  {}
 func (Nobody) ObserveIKE(string, evidence.IKEResult)                {}
 func (Nobody) ObserveTCP(string, evidence.TCPResult)                {}
+func (Nobody) ObservePathMTU(string, evidence.PathMTU)              {}
 func (Nobody) ObserveLadder(string, evidence.Ladder)                {}
 func (Nobody) ObserveAuth(string, evidence.IKEAuth)                 {}
 func (Nobody) AddTunnel(string, evidence.Traffic, evidence.Traffic) {}

@@ -19,6 +19,8 @@ var allowed = map[string][]string{
 	"config":             {},
 	"probe":              {"evidence", "internal/rawconn", "internal/wire/"},
 	"probe/ladder":       {"evidence", "probe", "internal/rawconn", "internal/wire/", "internal/ikecrypto"},
+	"probe/pmtu":         {"evidence", "probe", "internal/rawconn", "internal/wire/"},
+	"probe/tcpsize":      {"evidence", "internal/rawconn"},
 	"probe/ikeauth":      {"evidence", "internal/rawconn", "internal/wire/", "internal/ikecrypto"},
 	"internal/ikecrypto": {"internal/wire/"},
 	"internal/budget":    {},
@@ -38,6 +40,7 @@ var allowed = map[string][]string{
 	"internal/netnstest": {},
 	"internal/lab":       {"evidence", "internal/wire/"},
 	"bench/capture":      {"capture", "evidence"},
+	"bench/pathmtu":      {"evidence", "probe/pmtu"},
 	"integration":        {"evidence", "internal/lab", "internal/wire/"},
 }
 

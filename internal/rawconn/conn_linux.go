@@ -25,6 +25,8 @@ type Options struct {
 	// ProbeMTU sends with the DF bit and up to the interface's MTU, whatever
 	// the kernel has learnt about the path (IP_PMTUDISC_PROBE).
 	ProbeMTU bool
+	// FragmentSizes asks for [Event.Fragment].
+	FragmentSizes bool
 }
 
 // Conn is one datagram socket. Send and Receive may be used at the same time;
@@ -35,7 +37,7 @@ type Conn struct {
 	v6     bool
 	bypass bool
 	buf    [maxPacket]byte
-	oob    [512]byte // holds IP_RECVERR: sock_extended_err and a sockaddr
+	oob    [512]byte // holds IP_RECVERR: sock_extended_err and a sockaddr, or IP_RECVFRAGSIZE
 }
 
 // maxPacket is the largest IP packet without jumbograms (RFC 791).
@@ -51,6 +53,10 @@ type Event struct {
 	// From sent the datagram. Of an Err it is where ours was sent to; invalid
 	// when the kernel does not say.
 	From netip.AddrPort
+	// Fragment is the size of the largest fragment that the datagram came in,
+	// in bytes with the IP header; 0 when it came whole, or the socket does not
+	// ask for it (IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE).
+	Fragment int
 	// Err is nil for a datagram.
 	Err *Error
 }
@@ -110,10 +116,20 @@ func (c *Conn) configure(fd int, o Options) error {
 			return os.NewSyscallError("setsockopt IP_MTU_DISCOVER", err)
 		}
 	}
+	if o.FragmentSizes {
+		opt := unix.IP_RECVFRAGSIZE
+		if c.v6 {
+			opt = unix.IPV6_RECVFRAGSIZE
+		}
+		// Since Linux 4.11; without it nothing is said of fragments.
+		if err := unix.SetsockoptInt(fd, level, opt, 1); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
+			return os.NewSyscallError("setsockopt IP_RECVFRAGSIZE", err)
+		}
+	}
 	if o.Interface != "" {
 		if err := unix.BindToDevice(fd, o.Interface); err != nil {
 			if errors.Is(err, unix.EPERM) {
-				return fmt.Errorf("bind to interface %q: %w: needs CAP_NET_RAW: sudo setcap cap_net_raw+ep agent", o.Interface, err)
+				return fmt.Errorf("bind to interface %q: %w: needs CAP_NET_RAW: "+Setcap, o.Interface, err)
 			}
 			return fmt.Errorf("bind to interface %q: %w", o.Interface, err)
 		}
@@ -253,10 +269,10 @@ func (c *Conn) receive(fd int) (Event, error) {
 		if ev, err = c.receiveError(fd); !errors.Is(err, unix.EAGAIN) {
 			return ev, err
 		}
-		var n int
+		var n, oobn int
 		var from unix.Sockaddr
-		if n, _, _, from, err = unix.Recvmsg(fd, c.buf[:], nil, unix.MSG_DONTWAIT); err == nil {
-			return Event{Time: time.Now(), Data: c.buf[:n], From: addrPort(from)}, nil
+		if n, oobn, _, from, err = unix.Recvmsg(fd, c.buf[:], c.oob[:], unix.MSG_DONTWAIT); err == nil {
+			return Event{Time: time.Now(), Data: c.buf[:n], From: addrPort(from), Fragment: fragmentSize(c.oob[:oobn])}, nil
 		}
 		if err == unix.EAGAIN {
 			return Event{}, err

@@ -35,7 +35,9 @@ type EchoEvent struct {
 	Seq  uint16
 	Size int        // of a reply: bytes of the IP packet
 	From netip.Addr // sent the reply
-	Err  *Error     // nil for a reply
+	// Fragment is [Event.Fragment].
+	Fragment int
+	Err      *Error // nil for a reply
 }
 
 const icmpHeaderLen = 8
@@ -64,7 +66,7 @@ func OpenEcho(v6 bool, o Options) (*Echo, error) {
 		e.raw = true
 		c, err = open(family, unix.SOCK_RAW, proto, o)
 		if errors.Is(err, unix.EPERM) {
-			err = fmt.Errorf("%w: needs CAP_NET_RAW: sudo setcap cap_net_raw+ep agent", err)
+			err = fmt.Errorf("%w: needs CAP_NET_RAW: "+Setcap, err)
 		}
 	}
 	if err != nil {
@@ -120,8 +122,25 @@ func (e *Echo) Close() error { return e.conn.Close() }
 // Send sends an echo request in an IP packet of size bytes, from [MinEcho] to
 // 65535. Its error is as that of [Conn.Send].
 func (e *Echo) Send(to netip.Addr, seq uint16, size int) error {
+	b, err := e.message(seq, size, nil) // the kernel fills in ICMPv6's checksum
+	if err != nil {
+		return err
+	}
+	return e.conn.Send(b, netip.AddrPortFrom(to, 0))
+}
+
+// Message returns the request that [Echo.Send] would send, from the ICMP
+// header on and with its checksum, for who sends it by other means.
+func (e *Echo) Message(from, to netip.Addr, seq uint16, size int) ([]byte, error) {
+	if !e.v6 {
+		return e.message(seq, size, nil)
+	}
+	return e.message(seq, size, icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
+}
+
+func (e *Echo) message(seq uint16, size int, pseudo []byte) ([]byte, error) {
 	if size < MinEcho(e.v6) || size > maxPacket {
-		return fmt.Errorf("echo request of %d bytes: want %d to %d", size, MinEcho(e.v6), maxPacket)
+		return nil, fmt.Errorf("echo request of %d bytes: want %d to %d", size, MinEcho(e.v6), maxPacket)
 	}
 	data := make([]byte, size-HeaderLen(e.v6))
 	copy(data, e.cookie[:])
@@ -129,11 +148,28 @@ func (e *Echo) Send(to netip.Addr, seq uint16, size int) error {
 	if e.v6 {
 		m.Type = ipv6.ICMPTypeEchoRequest
 	}
-	b, err := m.Marshal(nil) // the kernel fills in ICMPv6's checksum
+	b, err := m.Marshal(pseudo)
 	if err != nil {
-		return fmt.Errorf("echo request: %w", err)
+		return nil, fmt.Errorf("echo request: %w", err)
 	}
-	return e.conn.Send(b, netip.AddrPortFrom(to, 0))
+	return b, nil
+}
+
+// Sent reads what an ICMP error quotes, from the ICMP header on, and returns
+// the sequence number if it is of a request of this socket.
+func (e *Echo) Sent(b []byte) (seq uint16, ok bool) {
+	// A hop quotes at least the ICMP header (RFC 792), maybe no data.
+	request := byte(ipv4.ICMPTypeEcho)
+	if e.v6 {
+		request = byte(ipv6.ICMPTypeEchoRequest)
+	}
+	if len(b) < icmpHeaderLen || b[0] != request || binary.BigEndian.Uint16(b[4:]) != e.id {
+		return 0, false
+	}
+	if data := b[icmpHeaderLen:]; len(data) >= len(e.cookie) && !bytes.HasPrefix(data, e.cookie[:]) {
+		return 0, false
+	}
+	return binary.BigEndian.Uint16(b[6:]), true
 }
 
 // Receive returns the next echo reply to this socket, or error about a request
@@ -158,20 +194,10 @@ func (e *Echo) parse(ev Event) (EchoEvent, bool) {
 	case ev.Err != nil && ev.Err.Local:
 		return out, true
 	case ev.Err != nil:
-		// Both kinds of socket quote the request from its ICMP header on; a
-		// hop quotes at least that (RFC 792), maybe no data.
-		request := byte(ipv4.ICMPTypeEcho)
-		if e.v6 {
-			request = byte(ipv6.ICMPTypeEchoRequest)
-		}
-		if len(b) < icmpHeaderLen || b[0] != request || binary.BigEndian.Uint16(b[4:]) != e.id {
-			return EchoEvent{}, false
-		}
-		if data := b[icmpHeaderLen:]; len(data) >= len(e.cookie) && !bytes.HasPrefix(data, e.cookie[:]) {
-			return EchoEvent{}, false
-		}
-		out.Seq = binary.BigEndian.Uint16(b[6:])
-		return out, true
+		// Both kinds of socket quote the request from its ICMP header on.
+		var ok bool
+		out.Seq, ok = e.Sent(b)
+		return out, ok
 	}
 	if e.raw && !e.v6 { // the IP header comes too
 		if len(b) == 0 || len(b) < int(b[0]&0x0f)*4 {
@@ -190,5 +216,6 @@ func (e *Echo) parse(ev Event) (EchoEvent, bool) {
 	out.Seq = binary.BigEndian.Uint16(b[6:])
 	out.Size = len(b) - icmpHeaderLen + HeaderLen(e.v6)
 	out.From = ev.From.Addr().Unmap()
+	out.Fragment = ev.Fragment
 	return out, true
 }

@@ -107,7 +107,7 @@ func openPacket(dev Device) (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, unix.EPERM):
-		return -1, fmt.Errorf("packet socket: %w: needs CAP_NET_RAW: sudo setcap cap_net_raw+ep agent", err)
+		return -1, fmt.Errorf("packet socket: %w: needs CAP_NET_RAW: "+Setcap, err)
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		return -1, fmt.Errorf("packet socket: %w: allow AF_PACKET (RestrictAddressFamilies= of the service, or the af_packet kernel module)", err)
 	case err != nil:

@@ -114,8 +114,12 @@ func (t *text) requests(d evidence.IKEDirection, ours bool) string {
 	}
 	switch {
 	case d.Unanswered > 0:
-		return t.join(fmt.Sprintf(t.say("%[2]d of %[3]d requests of %[1]s unanswered", "%[1]s的 %[3]d 个请求中 %[2]d 个无应答"),
-			whose, d.Unanswered, max(d.Requests, d.Unanswered)), repeated)
+		asked := max(d.Requests, d.Unanswered)
+		format := t.say("%[2]d of %[3]d requests of %[1]s unanswered", "%[1]s的 %[3]d 个请求中 %[2]d 个无应答")
+		if asked == 1 {
+			format = t.say("the only request of %[1]s unanswered", "%[1]s唯一的请求无应答")
+		}
+		return t.join(fmt.Sprintf(format, whose, d.Unanswered, asked), repeated)
 	case repeated != "":
 		return repeated + fmt.Sprintf(t.say(" by %s", "（%s）"), whose)
 	}
@@ -211,7 +215,10 @@ func (t *text) dpd(d evidence.IKEDPD, ours bool) string {
 	if len(d.RTTs) > 0 {
 		rtt = t.say("median ", "中位 ") + duration(median(d.RTTs).Duration())
 	}
-	if d.Trailing > 0 {
+	switch {
+	case d.Trailing == 1:
+		missed = t.say("the last one missed", "最近一次无应答")
+	case d.Trailing > 1:
 		missed = fmt.Sprintf(t.say("the last %d missed", "最近 %d 次无应答"), d.Trailing)
 	}
 	return t.join(fmt.Sprintf(format, d.Answered, asked), rtt, missed)

@@ -150,6 +150,11 @@ func healthy() *diagnosis.Report {
 		TCP:      evidence.IKEOverTCP{Connected: evidence.No, Reason: "refused"},
 	}
 	s.TCP = []evidence.TCPResult{{Target: netip.MustParseAddrPort("10.2.0.10:443"), Sent: now, Connected: evidence.Yes, RTT: evidence.Some(ms(13))}}
+	s.MTUs = []evidence.PathMTU{{
+		Role: evidence.Gateway, Target: addr("198.51.100.2"), Probe: evidence.MTUByICMP, Time: evidence.Some(now), Took: ms(12.4), State: evidence.MTUFull,
+		MTU: evidence.Some(1500), LinkMTU: evidence.Some(1500), Cached: evidence.Some(1500), Packets: 1,
+		Sizes: []evidence.SizeResult{{Size: 1500, Sent: 1, Answered: 1}},
+	}}
 	s.Hop = evidence.InnerHop{Sent: 3, Answered: 3, Offender: evidence.Some(addr("10.2.0.1"))}
 	s.Host.Tunnel.In = evidence.Traffic{Packets: 20, Bytes: 1_968_000}
 	s.Host.Tunnel.LastIn = evidence.Some(now.Add(-200 * time.Millisecond))
@@ -392,6 +397,19 @@ func hostile() *diagnosis.Report {
 		Features:   evidence.IKEFeatures{VendorIDs: []string{evil}, Implementation: evil, Redirect: evil},
 		CannotLook: evil,
 	}
+	s.Host.MSSClamps = evidence.MSSClamps{
+		Rules: []evidence.MSSClamp{{Tool: evil, Where: evil, Rule: evil}}, CannotLook: evil,
+	}
+	s.MTUs = []evidence.PathMTU{{
+		Role: evil, Target: addr("fe80::1%" + "eth\x1b[0m"), Probe: evil, State: evil, Packets: 1 << 40, MTU: evidence.Some(-1), Cached: evidence.Some(1 << 40),
+		TooBig: []evidence.CountedICMPError{{ICMPError: evidence.ICMPError{Reason: evil, MTU: evidence.Some(-1), Offender: evidence.Some(netip.Addr{})}}},
+		Bogus:  []evidence.CountedICMPError{{ICMPError: evidence.ICMPError{Reason: evil}}},
+		Sizes:  []evidence.SizeResult{{Size: -1, Sent: 1, Answered: 2}}, Holes: []evidence.SizeRange{{From: -1}},
+		Lost: evidence.Some(evidence.LostBetween{}), CannotLook: evil,
+	}}
+	s.MTUChanges = []evidence.MTUChange{{Role: evil}}
+	s.TunnelMTU = evidence.Some(evidence.TunnelMTU{Suite: evil, From: evil, Mode: evil})
+	s.TCPSizes = []evidence.TCPSize{{Service: evil, MSS: evidence.Some(-1), CannotLook: evil}}
 	s.Auth = evidence.IKEAuth{
 		By: evil, Stage: evidence.StageChild, Notify: evil, RemoteID: evil, PFSGroup: evil, Narrowed: evidence.Yes, Selectors: evil,
 		Said: []string{evil}, CannotLook: evil,

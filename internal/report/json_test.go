@@ -72,7 +72,7 @@ func TestJSONMatchesSchema(t *testing.T) {
 	missing.Snapshot = nil
 	schema := compileSchema(t, true)
 	for name, r := range map[string]*diagnosis.Report{
-		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "watched": watched(), "blind": blind(),
+		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "watched": watched(), "sized": sized(), "blind": blind(),
 		"all unknown": none, "no snapshot": missing,
 	} {
 		for _, lang := range []string{"en", "zh"} {
@@ -110,6 +110,18 @@ func TestSchemaRefuses(t *testing.T) {
 			m["evidence"].(map[string]any)["capture"].(map[string]any)["ike"].(map[string]any)["newest"].(map[string]any)["reached"] = "up"
 		},
 		"a fact in words": func(m map[string]any) { m["evidence"].(map[string]any)["host"].(map[string]any)["ike_daemon"] = "yes" },
+		"a path MTU in words": func(m map[string]any) {
+			m["evidence"].(map[string]any)["path_mtu"].([]any)[0].(map[string]any)["state"] = "small"
+		},
+		"a hole without an end": func(m map[string]any) {
+			delete(m["evidence"].(map[string]any)["path_mtu"].([]any)[1].(map[string]any)["holes"].([]any)[0].(map[string]any), "to_bytes")
+		},
+		"a sum without its padding": func(m map[string]any) {
+			delete(m["evidence"].(map[string]any)["tunnel_mtu"].(map[string]any), "align_bytes")
+		},
+		"a rule of another tool": func(m map[string]any) {
+			m["evidence"].(map[string]any)["host"].(map[string]any)["mss_clamps"].(map[string]any)["rules"].([]any)[0].(map[string]any)["tool"] = "pf"
+		},
 		"a null send list": func(m map[string]any) {
 			m["evidence"].(map[string]any)["echoes"].([]any)[0].(map[string]any)["send_errors"] = nil
 		},
@@ -134,6 +146,8 @@ func refusable() *diagnosis.Report {
 	r := filtered()
 	s := *r.Snapshot
 	s.Capture = watched().Snapshot.Capture
+	big := sized().Snapshot
+	s.MTUs, s.MTUChanges, s.TCPSizes, s.TunnelMTU, s.Host.MSSClamps = big.MTUs, big.MTUChanges, big.TCPSizes, big.TunnelMTU, big.Host.MSSClamps
 	r.Snapshot = &s
 	return r
 }
@@ -159,16 +173,19 @@ func TestJSONKeepsTheSnapshot(t *testing.T) {
 	if err := json.Unmarshal(b, &got); err != nil {
 		t.Fatal(err)
 	}
-	opts := cmp.Options{cmp.Exporter(func(reflect.Type) bool { return true }), cmp.Comparer(func(a, b map[evidence.SendReason]int) bool {
+	opts := cmp.Options{cmpopts.EquateEmpty(), cmp.Exporter(func(reflect.Type) bool { return true }), cmp.Comparer(func(a, b map[evidence.SendReason]int) bool {
 		return len(a) == 0 && len(b) == 0 || cmp.Equal(a, b)
 	})}
-	if diff := cmp.Diff(r.Snapshot.MTUs, got.Evidence.MTUs, opts); diff != "" {
+	mtus := func(s *evidence.Snapshot) []any {
+		return []any{s.MTUs, s.MTUChanges, s.TCPSizes, s.TunnelMTU, s.Host.MSSClamps}
+	}
+	if diff := cmp.Diff(mtus(r.Snapshot), mtus(&got.Evidence), opts); diff != "" {
 		t.Errorf("path MTUs do not survive JSON (-want +got):\n%s", diff)
 	}
 	kept := func(c evidence.Capture) []any {
 		return []any{c.Flows, c.Interfaces, c.Leaks, c.ICMP, c.Talk.Newest, c.Talk.Offers[:2], c.Talk.Notifies, c.In.Fragments}
 	}
-	if diff := cmp.Diff(kept(r.Snapshot.Capture), kept(got.Evidence.Capture), append(opts, cmpopts.EquateEmpty())); diff != "" {
+	if diff := cmp.Diff(kept(r.Snapshot.Capture), kept(got.Evidence.Capture), opts); diff != "" {
 		t.Errorf("the capture does not survive JSON (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(r.Snapshot.Host.Route, got.Evidence.Host.Route, opts); diff != "" {

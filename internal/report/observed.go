@@ -29,8 +29,12 @@ func (t *text) observations(r *diagnosis.Report) {
 	}
 	t.negotiation(s, add)
 	t.conversation(s, add)
-	for _, m := range s.MTUs {
-		add(t.say("path MTU", "路径 MTU"), t.mtu(m))
+	sized := t.pathBlocks(s)
+	if !slices.ContainsFunc(sized, func(b block) bool { return !b.plain() }) {
+		for _, b := range sized {
+			add(t.say("path MTU", "路径 MTU"), b.title)
+		}
+		sized = nil
 	}
 	for _, c := range s.TCP {
 		add(fmt.Sprintf("TCP %d", c.Target.Port()), t.tcp(c))
@@ -47,6 +51,10 @@ func (t *text) observations(r *diagnosis.Report) {
 	}
 	for _, row := range rows {
 		t.para("  "+pad(row[0], first)+"  ", row[1])
+	}
+	if len(sized) > 0 {
+		t.head("Path MTU", "路径 MTU")
+		t.paths(sized)
 	}
 	if unseen := t.unseen(s); len(unseen) > 0 {
 		t.head("Could not see", "无法观测")
@@ -121,7 +129,7 @@ func (t *text) role(r evidence.Role) string {
 func (t *text) echoNote(e evidence.EchoSeries) string {
 	var notes []string
 	for _, reason := range sortedKeys(e.SendErrors) {
-		notes = append(notes, fmt.Sprintf(t.say("%d not sent: %s", "%d 个未发出：%s"), e.SendErrors[reason], clean(string(reason))))
+		notes = append(notes, fmt.Sprintf(t.say("%d not sent: %s", "%d 个未发出：%s"), e.SendErrors[reason], t.sendReason(reason)))
 	}
 	for _, i := range e.ICMPErrors {
 		notes = append(notes, fmt.Sprintf("%d× %s", i.Count, t.icmp(i.ICMPError)))
@@ -142,12 +150,12 @@ func (t *text) echoNote(e evidence.EchoSeries) string {
 
 // icmp writes an ICMP error with the address that sent it.
 func (t *text) icmp(e evidence.ICMPError) string {
-	out := clean(string(e.Reason))
+	out := t.icmpReason(e.Reason)
 	if from, ok := e.Offender.Get(); ok {
 		out += fmt.Sprintf(t.say(" from %s", "（来自 %s）"), from)
 	}
 	if mtu, ok := e.MTU.Get(); ok {
-		out += fmt.Sprintf(" (MTU %d)", mtu)
+		out += t.aside(fmt.Sprintf("MTU %d", mtu))
 	}
 	return out
 }
@@ -192,37 +200,13 @@ func (t *text) ikeOutcome(r evidence.IKEResult) string {
 	case evidence.IKESilent:
 		return t.say("silent", "无回应") + by
 	case evidence.IKESendError:
-		return t.say("not sent: ", "未发出：") + clean(string(r.Send))
+		return t.say("not sent: ", "未发出：") + t.sendReason(r.Send)
 	}
 	return clean(string(r.Outcome))
 }
 
-func (t *text) mtu(m evidence.PathMTU) string {
-	who := fmt.Sprintf("%s %s", t.role(m.Role), address(m.Target))
-	bytes, ok := m.MTU.Get()
-	if !ok {
-		if m.Packets == 0 {
-			return ""
-		}
-		return who + t.say(": no size was answered", "：任何大小都无回应")
-	}
-	parts := []string{fmt.Sprintf("%d", bytes) + t.say(" to ", " → ") + who}
-	switch m.State {
-	case evidence.MTUFull:
-		parts = append(parts, t.say("as the link", "与链路相同"))
-	case evidence.MTUReduced:
-		parts = append(parts, t.say("reduced, and a hop says so", "小于链路，中间设备已告知"))
-	case evidence.MTUBlackHole:
-		parts = append(parts, t.say("reduced, and no hop says so", "小于链路，且无设备告知（黑洞）"))
-	}
-	for _, e := range m.TooBig {
-		parts = append(parts, t.icmp(e.ICMPError))
-	}
-	return t.join(parts...)
-}
-
 func (t *text) tcp(r evidence.TCPResult) string {
-	who := r.Target.Addr().String()
+	who := address(r.Target.Addr())
 	switch {
 	case r.Connected == evidence.Yes:
 		rtt := ""
@@ -233,7 +217,7 @@ func (t *text) tcp(r evidence.TCPResult) string {
 	case r.Refused:
 		return who + t.say(": refused by the host, which is thus reachable", "：被主机拒绝，主机可达")
 	case r.Connected == evidence.No:
-		return t.join(who+t.say(": no answer", "：无回应"), clean(r.Reason))
+		return t.join(who+t.say(": no answer", "：无回应"), t.tcpReason(r.Reason))
 	}
 	return who + t.say(": not tried", "：未尝试")
 }
@@ -257,7 +241,7 @@ func (t *text) tunnel(x evidence.Tunnel, now time.Time) string {
 		return t.join(t.say("no SA", "没有 SA"), t.fact(x.Policy, t.say("a policy is installed", "已安装策略"), t.say("no policy", "没有策略")))
 	}
 	parts := []string{
-		fmt.Sprintf(t.say("%d SAs", "%d 个 SA"), len(x.SAs)),
+		t.count(uint64(len(x.SAs)), "SA", "%d 个 SA"),
 		t.say("in ", "入 ") + t.traffic(x.In),
 		t.say("out ", "出 ") + t.traffic(x.Out),
 	}
@@ -271,7 +255,7 @@ func (t *text) traffic(x evidence.Traffic) string {
 	if x.Packets == 0 {
 		return t.say("nothing", "无")
 	}
-	return fmt.Sprintf(t.say("%d packets / %s", "%d 包 / %s"), x.Packets, size(x.Bytes))
+	return t.count(x.Packets, "packet", "%d 包") + " / " + size(x.Bytes)
 }
 
 func (t *text) route(r evidence.Route) string {
@@ -344,6 +328,10 @@ func (t *text) unseen(s *evidence.Snapshot) []string {
 	for _, m := range s.MTUs {
 		add(t.say("path MTU", "路径 MTU"), m.CannotLook)
 	}
+	for _, c := range s.TCPSizes {
+		add(t.say("TCP sizes", "TCP 报文大小"), c.CannotLook)
+	}
+	add(t.say("MSS rules", "MSS 规则"), s.Host.MSSClamps.CannotLook)
 	add(t.say("route", "路由"), s.Host.Route.CannotLook)
 	add(t.say("tunnel", "隧道"), s.Host.Tunnel.CannotLook)
 	c := s.Capture

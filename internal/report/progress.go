@@ -78,6 +78,15 @@ func (p *Progress) ObserveTCP(_ string, r evidence.TCPResult) {
 	p.update(func() { p.last = fmt.Sprintf("TCP %d %s", r.Target.Port(), p.text.tcp(r)) })
 }
 
+// ObservePathMTU shows one path MTU search.
+func (p *Progress) ObservePathMTU(_ string, m evidence.PathMTU) {
+	p.update(func() {
+		if m.Packets > 0 {
+			p.last = "MTU " + p.text.mtuResult(m)
+		}
+	})
+}
+
 // ObserveLadder shows what the peer makes of the declared IKE version, or of
 // IKEv2.
 func (p *Progress) ObserveLadder(_ string, l evidence.Ladder) {

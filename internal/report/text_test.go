@@ -25,7 +25,7 @@ func render(t *testing.T, r *diagnosis.Report, o Options) string {
 
 func TestTextGolden(t *testing.T) {
 	for name, r := range map[string]*diagnosis.Report{
-		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "watched": watched(), "blind": blind(), "hostile": hostile(),
+		"filtered": filtered(), "healthy": healthy(), "mismatched": mismatched(), "undone": undone(), "watched": watched(), "sized": sized(), "blind": blind(), "hostile": hostile(),
 	} {
 		for _, lang := range []string{"en", "zh"} {
 			golden(t, name+"."+lang+".txt", []byte(render(t, r, Options{Lang: lang})))
@@ -37,7 +37,7 @@ func TestTextGolden(t *testing.T) {
 func TestTextKeepsToItsWidth(t *testing.T) {
 	for _, columns := range []int{80, 110} {
 		for _, lang := range []string{"en", "zh"} {
-			out := render(t, filtered(), Options{Lang: lang, Width: columns})
+			out := render(t, filtered(), Options{Lang: lang, Width: columns}) + render(t, sized(), Options{Lang: lang, Width: columns})
 			_, prose, _ := strings.Cut(out, "\n")
 			for l := range strings.Lines(prose) {
 				l = strings.TrimSuffix(l, "\n")
@@ -159,6 +159,8 @@ func TestProgress(t *testing.T) {
 	p.ObserveIKE("cloud", evidence.IKEResult{Port: 500, Outcome: evidence.IKEAnswered, Notify: "X\x1b[0m"})
 	p.ObserveLadder("cloud", evidence.Ladder{Main: evidence.IKEOffers{Answers: evidence.Yes}})
 	p.ObserveAuth("cloud", evidence.IKEAuth{By: evidence.ByAgent, Stage: evidence.StageAuth, Notify: "X\x1b[0m"})
+	p.ObservePathMTU("cloud", evidence.PathMTU{})
+	p.ObservePathMTU("cloud", evidence.PathMTU{Role: "X\x1b[0m", Packets: 1})
 	p.Done()
 	p.ObserveTCP("cloud", evidence.TCPResult{})
 	out := b.String()
