@@ -3,12 +3,17 @@
 #   docker build --tag vpnprobe .
 #   docker run --network host --cap-add NET_ADMIN --volume /etc/vpnprobe:/etc/vpnprobe:ro vpnprobe
 #
-# It has to share the gateway's network (--network host). The two capabilities
+# It has to share the gateway's network (--network host). NET_RAW and NET_ADMIN
 # are on the file, since a user other than root gets none from --cap-add: that
 # only allows them. NET_RAW is allowed by default. Where one is not allowed the
 # kernel refuses to start the file ("operation not permitted"): build
 #   docker build --target plain --tag vpnprobe:plain .
 # then, which needs none and says what it cannot see.
+#
+# CAP_BPF is not on the file: it would have to be allowed everywhere. Without it
+# the agent listens by packet sockets (capture mode ring). As root it has what is
+# allowed, so that --user 0 --cap-add NET_ADMIN --cap-add BPF counts ESP within
+# the kernel.
 FROM golang:1.26-alpine AS build
 RUN apk add --no-cache libcap-setcap
 WORKDIR /src
