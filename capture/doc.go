@@ -4,7 +4,7 @@
 //
 // An [Observer] counts frames and knows nothing of where they come from. [Live]
 // feeds it from packet sockets with a filter in the kernel, or from counters in
-// the kernel and the few frames that they pick out; [ReadPcap] feeds it from a
+// the kernel and the few frames that they pick out; a [PcapReader] from a
 // recorded capture. All take the same way through the decoder, and all end as
 // [Counts]: readings that only grow, two of which make a window.
 //

@@ -14,6 +14,12 @@ const (
 	// IPv4 with all options (60), ICMP (8), IPv4 with all options (60).
 	snapLen = 160
 
+	// espSnapLen is the same for encrypted packets, of which the longest is
+	// IPv4 with all options, and behind it the headers of UDP and ESP, or the
+	// beginning of AH. They are nearly all: the less is copied of each, the more
+	// seldom the reader wakes.
+	espSnapLen = 22 + 60 + 16
+
 	// ikeSnapLen is the same for IKE, whose messages are read whole. They are
 	// few; longer ones, with many certificates, come in fragments.
 	ikeSnapLen = 4096
@@ -24,7 +30,7 @@ const (
 	// of an instruction takes 8 bytes, and of a load, ten of those. For more
 	// addresses the filter goes by protocol alone, and the observer's map does
 	// the rest.
-	maxFilterAddrs = 64
+	maxFilterAddrs = 60
 )
 
 // filter returns the kernel's part of the selection for one link type, which is

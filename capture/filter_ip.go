@@ -7,18 +7,18 @@ func (a *assembler) ipv4() {
 	a.label("ipv4")
 	a.snap(snapLen)
 	a.emit(bpf.StoreScratch{Src: bpf.RegX, N: atIP}, loadX(9, 1))
-	a.match("addrs4", protoESP, protoAH)
+	a.match("esp4", protoESP, protoAH)
 	a.match("udp4", protoUDP)
 	a.match("icmp4", protoICMP)
 	a.jump("leak4")
 
 	a.label("udp4")
 	a.emit(loadX(6, 2))
-	a.when(bpf.JumpBitsSet, laterFragment, "addrs4") // no ports: by address
+	a.when(bpf.JumpBitsSet, laterFragment, "esp4") // no ports: by address
 	a.skipHeader4()
 	a.ports(0, "natt4", "ike4", "leak4")
 	a.label("natt4")
-	a.marked(0, "ike4", "addrs4")
+	a.marked(0, "ike4", "esp4")
 
 	a.label("icmp4")
 	a.emit(loadX(6, 2))
@@ -30,6 +30,10 @@ func (a *assembler) ipv4() {
 	a.label("quote4") // X: the ICMP header
 	a.addrs4(icmpHeader)
 	a.jump("compare4")
+
+	a.label("esp4")
+	a.snap(espSnapLen)
+	a.jump("addrs4")
 
 	a.label("ike4")
 	a.snap(ikeSnapLen)
@@ -85,7 +89,7 @@ func (a *assembler) ipv6() {
 	a.label("ipv6")
 	a.snap(snapLen)
 	a.emit(bpf.StoreScratch{Src: bpf.RegX, N: atIP}, loadX(6, 1))
-	a.match("addrs6", protoESP, protoAH)
+	a.match("esp6", protoESP, protoAH)
 	a.match("udp6", protoUDP)
 	a.match("icmp6", protoICMPv6)
 	a.match("fragment6", protoFragment)
@@ -95,20 +99,20 @@ func (a *assembler) ipv6() {
 	a.label("udp6")
 	a.ports(header, "natt6", "ike6", "leak6")
 	a.label("natt6")
-	a.marked(header, "ike6", "addrs6")
+	a.marked(header, "ike6", "esp6")
 
 	a.label("fragment6")
 	a.emit(loadX(header, 1))
-	a.match("addrs6", protoESP, protoAH)
+	a.match("esp6", protoESP, protoAH)
 	a.match("ike6", extensions...)
 	a.match("fragmentUDP6", protoUDP)
 	a.jump("reject")
 	a.label("fragmentUDP6")
 	a.emit(loadX(header+2, 2))
-	a.when(bpf.JumpBitsSet, laterFragment, "addrs6")
+	a.when(bpf.JumpBitsSet, laterFragment, "esp6")
 	a.ports(header+fragment, "fragmentNATT6", "ike6", "reject")
 	a.label("fragmentNATT6")
-	a.marked(header+fragment, "ike6", "addrs6")
+	a.marked(header+fragment, "ike6", "esp6")
 
 	a.label("icmp6")
 	a.emit(loadX(header, 1))
@@ -117,6 +121,10 @@ func (a *assembler) ipv6() {
 	a.label("quote6")
 	a.addrs6(header + icmpHeader)
 	a.jump("compare6")
+
+	a.label("esp6")
+	a.snap(espSnapLen)
+	a.jump("addrs6")
 
 	a.label("ike6")
 	a.snap(ikeSnapLen)

@@ -90,7 +90,7 @@ func TestFilterAddresses(t *testing.T) {
 	}
 	for _, a := range addrs {
 		for _, swap := range []bool{false, true} {
-			if runFor(t, LinkEthernet, addrs, eth(espBetween(a, swap))) != snapLen {
+			if runFor(t, LinkEthernet, addrs, eth(espBetween(a, swap))) != espSnapLen {
 				t.Errorf("%v is not found (to it: %t)", a, swap)
 			}
 		}
@@ -122,12 +122,12 @@ func TestFilterLength(t *testing.T) {
 		"ike, ipv6":            {ip6(host6, peer6, 17, udp(500, 500, long)), ikeSnapLen},
 		"ike on 4500, ipv6":    {ip6(host6, peer6, 17, udp(4500, 4500, marked(long))), ikeSnapLen},
 		"ike fragment, ipv6":   {ip6(host6, peer6, 44, frag6(17, 0, true, udp(4500, 4500, marked(long)))), ikeSnapLen},
-		"esp":                  {ip4(host4, peer4, 50, long), snapLen},
-		"esp, ipv6":            {ip6(host6, peer6, 50, long), snapLen},
-		"esp in udp":           {ip4(host4, peer4, 17, udp(4500, 4500, append([]byte{1}, long...))), snapLen},
-		"esp in udp, ipv6":     {ip6(host6, peer6, 17, udp(4500, 4500, append([]byte{1}, long...))), snapLen},
-		"keepalive":            {ip4(host4, peer4, 17, udp(4500, 4500, []byte{0xff})), snapLen},
-		"keepalive, ipv6":      {ip6(host6, peer6, 17, udp(4500, 4500, []byte{0xff})), snapLen},
+		"esp":                  {ip4(host4, peer4, 50, long), espSnapLen},
+		"esp, ipv6":            {ip6(host6, peer6, 50, long), espSnapLen},
+		"esp in udp":           {ip4(host4, peer4, 17, udp(4500, 4500, append([]byte{1}, long...))), espSnapLen},
+		"esp in udp, ipv6":     {ip6(host6, peer6, 17, udp(4500, 4500, append([]byte{1}, long...))), espSnapLen},
+		"keepalive":            {ip4(host4, peer4, 17, udp(4500, 4500, []byte{0xff})), espSnapLen},
+		"keepalive, ipv6":      {ip6(host6, peer6, 17, udp(4500, 4500, []byte{0xff})), espSnapLen},
 		"leak":                 {ip4(local4, remote4, 6, long), snapLen},
 		"leak, ipv6":           {ip6(local6, remote6, 6, long), snapLen},
 		"other":                {ip4(local4, other4, 6, long), 0},

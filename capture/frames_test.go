@@ -2,6 +2,8 @@ package capture
 
 import (
 	"encoding/binary"
+	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 )
@@ -161,4 +163,20 @@ func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func addrsFrom(n byte) []netip.Addr {
 	return []netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, n}), netip.AddrFrom4([4]byte{198, 18, 1, n})}
+}
+
+// readPcap shows the frames of a recorded capture, as [PcapReader] reads them.
+// Those before an error are shown.
+func readPcap(r io.Reader, show func(Frame)) error {
+	p := NewPcapReader(r)
+	for {
+		f, err := p.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("capture file: %w", err)
+		}
+		show(f)
+	}
 }

@@ -102,11 +102,12 @@ func (p *peer) use(d *device) *use {
 	return u
 }
 
-// sentBy learns from a packet to the peer who sends them.
-func (u *use) sentBy(p *packet, h *framing) {
-	u.sentFrom(p.src)
-	if len(h.source) == len(u.mac) {
-		u.mac, u.hasMAC = [6]byte(h.source), true
+// sentBy learns from a packet to the peer who sends them: the source addresses
+// of IP and, unless nil, of Ethernet.
+func (u *use) sentBy(src, mac []byte) {
+	u.sentFrom(src)
+	if len(mac) == len(u.mac) {
+		u.mac, u.hasMAC = [6]byte(mac), true
 	}
 }
 

@@ -100,19 +100,22 @@ func (l *Live) listen(ctx context.Context, t *tap, ring *rawconn.Ring, until tim
 func (l *Live) count(t *tap, frames iter.Seq[rawconn.Frame]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	shown := Frame{Link: t.link, Interface: t.iface}
 	for f := range frames {
-		l.show(Frame{
-			Data: f.Data, Link: t.link, Interface: t.iface, Outgoing: f.Outgoing, WireLen: f.WireLen, Time: f.Time,
-		})
+		shown.Data, shown.Outgoing, shown.WireLen, shown.Time = f.Data, f.Outgoing, f.WireLen, f.Time
+		l.take(&shown)
 	}
 }
 
 // show counts one frame.
-func (l *Live) show(f Frame) {
+func (l *Live) show(f Frame) { l.take(&f) }
+
+// take is show without a copy of the frame.
+func (l *Live) take(f *Frame) {
 	if l.cfg.Tee != nil {
-		l.cfg.Tee(f)
+		l.cfg.Tee(*f)
 	}
-	l.obs.Packet(f)
+	l.obs.packet(f)
 }
 
 // takeDrops counts the drops of a ring and returns how many are new to its

@@ -34,8 +34,10 @@ type Observer struct {
 	devices map[deviceID]*device
 	recent  *device // of the last frame
 	seen    twins
+	short   shortcuts
 	first   time.Time // of the frames shown
 	last    time.Time
+	lastAt  int64 // last in nanoseconds of Unix time
 }
 
 // defaultRoom is for how many flows a kernel's table has room that does not say.
@@ -62,7 +64,8 @@ func (o *Observer) SetPeers(peers []Peer) (changed []string) {
 	o.peers, o.scopes = make(map[string]*peer, len(peers)), nil
 	o.v4 = map[[4]byte][]*peer{}
 	o.v6 = map[[16]byte][]*peer{}
-	o.pairs = [len(o.pairs)]pair{}
+	clear(o.pairs[:])
+	clear(o.short[:])
 	for _, p := range peers {
 		addrs := normalize(p.Addrs)
 		state := old[p.Name]
@@ -130,7 +133,12 @@ func (o *Observer) addresses() []netip.Addr {
 
 // Packet counts one frame. Frames that mean nothing to a peer, or nothing at
 // all, are passed over.
-func (o *Observer) Packet(f Frame) {
+func (o *Observer) Packet(f Frame) { o.packet(&f) }
+
+func (o *Observer) packet(f *Frame) {
+	if o.shortly(f) {
+		return
+	}
 	o.reach(f.Time)
 	var h framing
 	if !h.read(f.Link, f.Data) {
@@ -140,16 +148,18 @@ func (o *Observer) Packet(f Frame) {
 	if !p.parse(f.Data[h.offset:], max(f.WireLen, len(f.Data))-h.offset) {
 		return
 	}
-	d := o.device(&f, &h)
+	d := o.device(f, &h)
 	outgoing := f.Outgoing || h.outgoing
 	if outgoing {
 		d.directed = true
 	}
+	k, x := p.classify()
 	from, to := o.lookUpBoth(&p)
 	switch {
 	case (p.proto == protoICMP || p.proto == protoICMPv6) && o.icmp(&p, d, outgoing, f.Time):
 	case from != nil || to != nil:
-		o.traffic(&p, from, to, d, &h, outgoing, f.Time)
+		o.traffic(&p, k, x, from, to, d, &h, outgoing, f.Time)
+		o.shorten(f, &p, k, from, to, d)
 	default:
 		o.leak(&p, d, &h, outgoing, f.Time)
 	}
@@ -166,8 +176,18 @@ func (o *Observer) reach(t time.Time) {
 		o.first = t
 	}
 	if back || t.After(o.last) {
-		o.last = t
+		o.last, o.lastAt = t, t.UnixNano()
 	}
+}
+
+// reachNext is reach for a frame, which is as a rule later than all before; now
+// is t in nanoseconds of Unix time.
+func (o *Observer) reachNext(t time.Time, now int64) {
+	if ahead := now - o.lastAt; ahead <= 0 || o.last.IsZero() {
+		o.reach(t)
+		return
+	}
+	o.last, o.lastAt = t, now
 }
 
 // Gap says that frames of an interface were not shown, on purpose, since the
@@ -190,8 +210,7 @@ func (o *Observer) Gap(iface string) {
 }
 
 // traffic counts a packet from or to a peer's gateway.
-func (o *Observer) traffic(p *packet, from, to []*peer, d *device, h *framing, outgoing bool, t time.Time) {
-	k, x := p.classify()
+func (o *Observer) traffic(p *packet, k kind, x exchange, from, to []*peer, d *device, h *framing, outgoing bool, t time.Time) {
 	now := t.UnixNano()
 	if k == kindNone || o.seen.twin(p, d.way(outgoing), now) {
 		return
@@ -215,7 +234,7 @@ func (o *Observer) traffic(p *packet, from, to []*peer, d *device, h *framing, o
 		if u := peer.use(d); u.counts {
 			peer.out.add(p, k, x)
 			peer.count(p, k, u, true, t, now, &done)
-			u.sentBy(p, h)
+			u.sentBy(p.src, h.source)
 			if k == kindIKE {
 				peer.hear(p, true, t)
 			}

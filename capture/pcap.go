@@ -99,22 +99,6 @@ func (p *PcapReader) begin() error {
 	return fmt.Errorf("neither pcap nor pcapng: it begins with the bytes %x", magic)
 }
 
-// ReadPcap shows the frames of a recorded capture, as [PcapReader] reads them.
-// Those before an error are shown.
-func ReadPcap(r io.Reader, show func(Frame)) error {
-	p := NewPcapReader(r)
-	for {
-		f, err := p.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("capture file: %w", err)
-		}
-		show(f)
-	}
-}
-
 // fileLink is the link type in the header of a file, whose upper bits hold
 // other things, and which some systems write by their own numbers.
 func fileLink(v uint32) LinkType {

@@ -131,7 +131,7 @@ func TestTailOfCapture(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tail.Close()
-			if err := ReadPcap(tail, func(f Frame) { got = append(got, f) }); !errors.Is(err, context.Canceled) {
+			if err := readPcap(tail, func(f Frame) { got = append(got, f) }); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
@@ -151,7 +151,7 @@ func FuzzTail(f *testing.F) {
 	f.Add(compress(classic(f, frames)), uint16(9))
 	f.Fuzz(func(t *testing.T, file []byte, at uint16) {
 		count := func(r io.Reader) (n int) {
-			_ = ReadPcap(r, func(Frame) { n++ })
+			_ = readPcap(r, func(Frame) { n++ })
 			return n
 		}
 		whole := count(bytes.NewReader(file))

@@ -90,7 +90,7 @@ func withLink(file []byte, link LinkType) []byte {
 // readAll returns copies of a capture's frames.
 func readAll(file []byte) ([]Frame, error) {
 	var out []Frame
-	err := ReadPcap(bytes.NewReader(file), func(f Frame) {
+	err := readPcap(bytes.NewReader(file), func(f Frame) {
 		f.Data = slices.Clone(f.Data)
 		out = append(out, f)
 	})
@@ -265,7 +265,7 @@ func TestReadPcapErrors(t *testing.T) {
 		"too fine": {slices.Concat(ngSection, ngBlock(ngInterface, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 20, 0, 0, 0)),
 			"capture file: interface with time stamps too fine to hold"},
 	} {
-		err := ReadPcap(bytes.NewReader(tc.file), func(Frame) {})
+		err := readPcap(bytes.NewReader(tc.file), func(Frame) {})
 		if err == nil || err.Error() != tc.want {
 			t.Errorf("%s: %v, want %s", name, err, tc.want)
 		}
@@ -309,7 +309,7 @@ func FuzzReadPcap(f *testing.F) {
 	f.Fuzz(func(t *testing.T, file []byte) {
 		o := NewObserver(peers)
 		var s Survey
-		err := ReadPcap(bytes.NewReader(file), func(f Frame) {
+		err := readPcap(bytes.NewReader(file), func(f Frame) {
 			if len(f.Data) > maxFileFrame {
 				t.Fatalf("frame of %d bytes", len(f.Data))
 			}

@@ -45,7 +45,7 @@ func TestLiveAgainstTcpdump(t *testing.T) {
 		}
 		defer f.Close()
 		o := NewObserver(testPeers)
-		if err := ReadPcap(f, o.Packet); err != nil {
+		if err := readPcap(f, o.Packet); err != nil {
 			return false // a frame is being written
 		}
 		got = look(o)

@@ -153,7 +153,7 @@ func show(t *testing.T, file string, f func(Frame)) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := ReadPcap(r, f); err != nil {
+	if err := readPcap(r, f); err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
 }

@@ -30,7 +30,11 @@ const twinWithin = time.Second
 
 // twin reports whether p was just shown another way.
 func (s *twins) twin(p *packet, way uint8, now int64) bool {
-	key := p.key()
+	return s.shown(p.key(), way, now)
+}
+
+// shown is twin for the packet with a key.
+func (s *twins) shown(key uint64, way uint8, now int64) bool {
 	slot := &s.slots[key%uint64(len(s.slots))]
 	bit := uint64(1) << (way % 64)
 	age := now - slot.at // below 0 where two sources are not shown in order
@@ -46,14 +50,24 @@ func (s *twins) twin(p *packet, way uint8, now int64) bool {
 // addresses, the fragment, and the beginning of the payload, which has the
 // sequence number of ESP and the checksum of UDP.
 func (p *packet) key() uint64 {
-	h := mix(tail(p.src), tail(p.dst))
-	h = mix(h, uint64(p.ident)<<32|uint64(p.offset)<<16|uint64(p.proto)<<8)
-	h = mix(h, p.length)
-	if len(p.payload) >= 8 {
-		h = mix(h, binary.BigEndian.Uint64(p.payload))
+	ident := uint64(p.ident)<<32 | uint64(p.offset)<<16 | uint64(p.proto)<<8
+	payload := p.payload
+	if p.proto == protoESP && !p.later() {
+		// The rest of the frame is another line of the processor's cache.
+		payload = payload[:min(espHeader, len(payload))]
 	}
-	if len(p.payload) >= 16 {
-		h = mix(h, binary.BigEndian.Uint64(p.payload[8:]))
+	return sightKey(tail(p.src), tail(p.dst), ident, p.length, payload)
+}
+
+func sightKey(src, dst, ident, length uint64, payload []byte) uint64 {
+	h := mix(src, dst)
+	h = mix(h, ident)
+	h = mix(h, length)
+	if len(payload) >= 8 {
+		h = mix(h, binary.BigEndian.Uint64(payload))
+	}
+	if len(payload) >= 16 {
+		h = mix(h, binary.BigEndian.Uint64(payload[8:]))
 	}
 	return h
 }

@@ -53,7 +53,7 @@ type counted struct {
 // own methods choose the same packets by themselves.
 const filter = "host 198.51.100.1 and (ip proto 50 or ip proto 51 or udp port 500 or udp port 4500)"
 
-const snapLen = 160 // as our ring
+const snapLen = 160 // as our ring, which takes less of ESP
 
 // settle is how long a method is given to read what is left: libpcap waits up
 // to a second for more.

@@ -1,11 +1,19 @@
 package bpfcount
 
 import (
+	"bytes"
+	"math"
 	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 )
 
 // BenchmarkProgram measures what the programs cost per packet, without the
-// network around them.
+// network around them: the least of many runs, which other processes disturb
+// least. What is the same for all of them, and not the programs' own, is the
+// figure for nothing.
 func BenchmarkProgram(b *testing.B) {
 	esp4 := ether(ipPacket{src: peer4, dst: host4, proto: 50, payload: espData(1, 1, 1372)}.bytes())
 	esp6 := ether(ipPacket{src: peer6, dst: host6, proto: 50, payload: espData(1, 1, 1372)}.bytes())
@@ -36,14 +44,51 @@ func BenchmarkProgram(b *testing.B) {
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			c := openTest(b, bb.cfg)
-			p := c.get(b, bb.v)
-			feed(b, p, bb.frame, bb.frame) // a flow is known from its second packet on
-			b.ResetTimer()
-			_, took, err := p.Benchmark(bb.frame, max(b.N, 1), nil)
-			if err != nil {
-				b.Fatal(err)
+			p := counting(b, c, bb.v, bytes.Index(bb.frame, espData(1, 1, 0))+4)
+			const repeat = 1000
+			least := time.Duration(math.MaxInt64)
+			for b.Loop() {
+				_, took, err := p.Benchmark(bb.frame, repeat, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				least = min(least, took) // the first run also makes the flow known
 			}
-			b.ReportMetric(float64(took.Nanoseconds()), "ns/packet")
+			b.ReportMetric(float64(least.Nanoseconds()), "ns/packet")
+			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// counting returns a program that counts the packets of a flow in order, in
+// which each has a number of its own: before anything else, it counts up the
+// one at an offset of the frame.
+func counting(b *testing.B, c *Counter, v variant, at int) *ebpf.Program {
+	b.Helper()
+	v.loads, v.direct = c.loads, c.direct
+	spec := v.program(c.maps)
+	data, end := int16(skbData), int16(skbDataEnd)
+	if v.xdp {
+		data, end = xdpData, xdpDataEnd
+	}
+	first := spec.Instructions[0]
+	spec.Instructions[0] = first.WithSymbol("begin")
+	spec.Instructions = append(asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R1, data, asm.Word),
+		asm.LoadMem(asm.R3, asm.R1, end, asm.Word),
+		asm.Mov.Reg(asm.R4, asm.R2),
+		asm.Add.Imm(asm.R4, int32(at)+4),
+		asm.JGT.Reg(asm.R4, asm.R3, "begin"),
+		asm.LoadMem(asm.R4, asm.R2, int16(at), asm.Word),
+		asm.HostTo(asm.BE, asm.R4, asm.Word),
+		asm.Add.Imm(asm.R4, 1),
+		asm.HostTo(asm.BE, asm.R4, asm.Word),
+		asm.StoreMem(asm.R2, int16(at), asm.R4, asm.Word),
+	}, spec.Instructions...)
+	p, err := ebpf.NewProgram(spec)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { p.Close() })
+	return p
 }

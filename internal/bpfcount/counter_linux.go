@@ -29,7 +29,8 @@ type Config struct {
 	// Leaks are the remote subnets, 16384 at most, those of IPv4 not in the form
 	// of IPv6: a packet to them that leaves in clear, and not to a peer's address, is a leak.
 	Leaks []netip.Prefix
-	// FlowEntries bounds the flows kept (SPI, direction, addresses, interface).
+	// FlowEntries bounds the flows kept (SPI, direction, addresses, interface) of
+	// IPv4, and those of IPv6.
 	// 0 is 4096, or less on a host of so many CPUs that they would need more
 	// than 16 MiB. There is room for 2048 to 8192 more that had one packet yet.
 	FlowEntries int
@@ -47,9 +48,9 @@ type Config struct {
 type Counter struct {
 	maps   *tables
 	cpus   int  // possible ones: what a per-CPU map has values for
-	coarse bool // the kernel has bpf_ktime_get_coarse_ns
-	loads  bool // and bpf_xdp_load_bytes
+	loads  bool // the kernel has bpf_xdp_load_bytes
 	direct bool // programs need no speculation barriers
+	ticker *ebpf.Program
 	reader *ringbuf.Reader
 	limit  uint32
 	noTCX  bool // for tests: do as a kernel without tcx does
@@ -63,6 +64,7 @@ type Counter struct {
 	owner    *owner              // of clsact filters; nil before the first
 	peers    map[netip.Addr]bool
 	table    table
+	ticks    ticks
 }
 
 // Open loads the programs and maps; nothing is counted before Attach. The error
@@ -92,13 +94,15 @@ func open(cfg Config) (*Counter, error) {
 	if c.maps, err = newMaps(cfg, cpus); err != nil {
 		return nil, err
 	}
-	c.coarse = features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs) == nil
 	c.direct = mayReadAnything()
 	c.loads = features.HaveProgramHelper(ebpf.XDP, asm.FnXdpLoadBytes) == nil
 	for _, out := range []bool{false, true} { // those for Ethernet, so that failures show now
 		if _, err = c.program(variant{out: out, count: true, frames: true}); err != nil {
 			break
 		}
+	}
+	if err == nil {
+		c.ticker, err = ebpf.NewProgram(ticker(c.maps))
 	}
 	if err == nil {
 		c.reader, err = ringbuf.NewReader(c.maps.ring)
@@ -116,7 +120,7 @@ func open(cfg Config) (*Counter, error) {
 // program returns a program, loading it if it is the first use.
 func (c *Counter) program(v variant) (*ebpf.Program, error) {
 	if !v.fixed {
-		v.coarse, v.loads, v.direct = c.coarse, c.loads, c.direct
+		v.loads, v.direct = c.loads, c.direct
 	}
 	if p := c.programs[v]; p != nil {
 		return p, nil
@@ -180,6 +184,9 @@ func (c *Counter) Close() error {
 	}
 	if c.reader != nil {
 		errs = append(errs, c.reader.Close())
+	}
+	if c.ticker != nil {
+		c.ticker.Close()
 	}
 	for _, p := range c.programs {
 		p.Close()

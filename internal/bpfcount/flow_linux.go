@@ -20,15 +20,12 @@ func (g *generator) flow() {
 		)
 	}
 	g.at("known")
-	g.lookUp(g.maps.flows, atKey)
+	g.shortKey()
+	g.cellOf("known")
 	g.add(asm.JEq.Imm(asm.R0, 0, "new"))
 
 	g.at("cell")
-	clock := asm.FnKtimeGetNs
-	if g.coarse {
-		clock = asm.FnKtimeGetCoarseNs
-	}
-	g.add(asm.Mov.Reg(off, asm.R0), clock.Call(), asm.StoreMem(off, cellLast, asm.R0, asm.DWord))
+	g.add(asm.Mov.Reg(off, asm.R0), asm.FnJiffies64.Call(), asm.StoreMem(off, cellLast, asm.R0, asm.DWord))
 	g.increment(off, cellBytes, plus(size))
 	g.add(
 		asm.LoadMem(asm.R1, off, cellLongest, asm.Word),
@@ -243,12 +240,20 @@ func (g *generator) missing() {
 	g.at("move")
 	g.add(
 		asm.Mov.Reg(off, asm.R0),
-		asm.LoadMapPtr(asm.R1, g.maps.flows.FD()),
 		asm.Mov.Reg(asm.R3, off),
 		asm.Mov.Imm(asm.R4, noExist),
+		asm.LoadMem(asm.R1, asm.RFP, atKey+keyFamily, asm.Byte),
+		asm.JEq.Imm(asm.R1, 4, "move4"),
+		asm.LoadMapPtr(asm.R1, g.maps.flows6.FD()),
 	)
 	g.stack(asm.R2, atKey)
-	g.add(asm.FnMapUpdateElem.Call(), asm.JNE.Imm(asm.R0, 0, "moved"))
+	g.add(asm.FnMapUpdateElem.Call(), asm.Ja.Label("move_done"))
+	g.at("move4")
+	g.add(asm.LoadMapPtr(asm.R1, g.maps.flows4.FD()))
+	g.stack(asm.R2, atKey4)
+	g.add(asm.FnMapUpdateElem.Call())
+	g.at("move_done")
+	g.add(asm.JNE.Imm(asm.R0, 0, "moved"))
 	g.lookUp(g.maps.sums, atSum)
 	g.add(
 		asm.JEq.Imm(asm.R0, 0, "unsummed"),
@@ -262,7 +267,7 @@ func (g *generator) missing() {
 	g.stack(asm.R2, atKey)
 	g.add(asm.FnMapDeleteElem.Call())
 	g.at("moved") // by us, by another CPU, or the table is full
-	g.lookUp(g.maps.flows, atKey)
+	g.cellOf("moved")
 	g.add(
 		asm.JNE.Imm(asm.R0, 0, "cell"),
 		asm.Mov.Imm(off, 0),

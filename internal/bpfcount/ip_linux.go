@@ -1,10 +1,6 @@
 package bpfcount
 
-import (
-	"encoding/binary"
-
-	"github.com/cilium/ebpf/asm"
-)
+import "github.com/cilium/ebpf/asm"
 
 // ipv4 reads an IPv4 header (RFC 791, section 3.1): it ends at "transport" with
 // size, num, off and the key's addresses set.
@@ -108,17 +104,10 @@ func (g *generator) key6() {
 }
 
 func (g *generator) keyRest(family byte) {
-	out, ifindex := byte(0), int16(skbIfindex)
-	if g.out {
-		out = 1
-	}
-	if g.xdp {
-		ifindex = xdpIfindex
-	}
 	g.add(
-		asm.LoadMem(asm.R1, ctx, ifindex, asm.Word),
+		asm.LoadMem(asm.R1, ctx, g.ifindex(), asm.Word),
 		asm.StoreMem(asm.RFP, atKey+keyIfindex, asm.R1, asm.Word),
-		asm.StoreImm(asm.RFP, atKey+keyProto, int64(int32(binary.NativeEndian.Uint32([]byte{0, 0, out, family}))), asm.Word),
+		asm.StoreImm(asm.RFP, atKey+keyProto, g.keyProto(0, 0, family), asm.Word),
 		asm.StoreMem(asm.RFP, atKey+keyProto, asm.R0, asm.Byte),
 	)
 }

@@ -13,7 +13,8 @@ import (
 type tables struct {
 	peers    *ebpf.Map // addresses of the remote gateways
 	leaks    *ebpf.Map // remote subnets
-	flows    *ebpf.Map // cells of the flows, per CPU
+	flows4   *ebpf.Map // cells of the flows of IPv4, per CPU
+	flows6   *ebpf.Map // and those of IPv6
 	fresh    *ebpf.Map // cells of the flows that had one packet so far
 	sums     *ebpf.Map // totals of those
 	settings *ebpf.Map
@@ -33,11 +34,12 @@ const (
 // bytes.
 const flowMemory = 16 << 20
 
-// flowEntries returns the sizes of the two tables of flows. That of fresh ones
-// has one cell per flow, but its CPUs set up to 128 entries aside each.
+// flowEntries returns the sizes of the tables of flows: of those of IPv4 and of
+// IPv6, each, and of fresh ones. That has one cell per flow, but its CPUs set up
+// to 128 entries aside each.
 func flowEntries(asked, cpus int) (flows, fresh int) {
 	if asked <= 0 {
-		asked = min(4096, max(512, flowMemory/(cpus*cellSize)))
+		asked = min(4096, max(512, flowMemory/(2*cpus*cellSize)))
 	}
 	return asked, min(8192, max(2048, 256*cpus))
 }
@@ -51,7 +53,8 @@ func newMaps(cfg Config, cpus int) (*tables, error) {
 	}{
 		{&m.peers, ebpf.MapSpec{Name: "vpnprobe_peers", Type: ebpf.Hash, KeySize: peerSize, ValueSize: 1, MaxEntries: maxPeers}},
 		{&m.leaks, ebpf.MapSpec{Name: "vpnprobe_leaks", Type: ebpf.LPMTrie, KeySize: prefixSize, ValueSize: 1, MaxEntries: maxLeaks, Flags: unix.BPF_F_NO_PREALLOC}},
-		{&m.flows, ebpf.MapSpec{Name: "vpnprobe_flows", Type: ebpf.PerCPUHash, KeySize: keySize, ValueSize: cellSize, MaxEntries: uint32(flows)}},
+		{&m.flows4, ebpf.MapSpec{Name: "vpnprobe_flows4", Type: ebpf.PerCPUHash, KeySize: key4Size, ValueSize: cellSize, MaxEntries: uint32(flows)}},
+		{&m.flows6, ebpf.MapSpec{Name: "vpnprobe_flows6", Type: ebpf.PerCPUHash, KeySize: keySize, ValueSize: cellSize, MaxEntries: uint32(flows)}},
 		{&m.fresh, ebpf.MapSpec{Name: "vpnprobe_fresh", Type: ebpf.LRUHash, KeySize: keySize, ValueSize: cellSize, MaxEntries: uint32(fresh)}},
 		{&m.sums, ebpf.MapSpec{Name: "vpnprobe_sums", Type: ebpf.PerCPUHash, KeySize: sumKeySize, ValueSize: sumSize, MaxEntries: maxSums, Flags: unix.BPF_F_NO_PREALLOC}},
 		{&m.settings, ebpf.MapSpec{Name: "vpnprobe_set", Type: ebpf.Array, KeySize: 4, ValueSize: setSize, MaxEntries: 1}},
@@ -93,7 +96,7 @@ func ringBytes(asked int) uint32 {
 }
 
 func (m *tables) close() {
-	for _, m := range []*ebpf.Map{m.peers, m.leaks, m.flows, m.fresh, m.sums, m.settings, m.tallies, m.scratch, m.ring} {
+	for _, m := range []*ebpf.Map{m.peers, m.leaks, m.flows4, m.flows6, m.fresh, m.sums, m.settings, m.tallies, m.scratch, m.ring} {
 		if m != nil {
 			m.Close()
 		}

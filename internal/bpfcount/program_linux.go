@@ -12,10 +12,9 @@ type variant struct {
 	bare   bool // tc on a device whose packets have no link header
 	count  bool // count flows
 	frames bool // show frames, and leaks if out
-	coarse bool // the kernel has bpf_ktime_get_coarse_ns (5.11)
 	loads  bool // the kernel has bpf_xdp_load_bytes (5.18)
 	direct bool // CAP_PERFMON is there: stores to the stack are cheap
-	fixed  bool // for tests: the last three are as they are set here
+	fixed  bool // for tests: the last two are as they are set here
 }
 
 func (v variant) name() string {
@@ -66,6 +65,7 @@ const (
 	atQuote  = -200 // addresses in an ICMP error's quotation
 	atZero   = -204 // key of maps with one entry
 	atSum    = -232 // key of the totals
+	atKey4   = -256 // key of the flows of IPv4
 )
 
 // Fields of struct __sk_buff and struct xdp_md.
@@ -107,6 +107,10 @@ type generator struct {
 
 func (v variant) instructions(m *tables) asm.Instructions {
 	g := &generator{variant: v, maps: m}
+	g.add(asm.Mov.Reg(ctx, asm.R1))
+	if v.count && !v.bare {
+		g.known4()
+	}
 	g.link()
 	g.ipv4()
 	g.ipv6()
@@ -127,12 +131,17 @@ func (v variant) instructions(m *tables) asm.Instructions {
 		g.show()
 	}
 	g.at("exit")
-	pass := int32(-1) // TC_ACT_UNSPEC, TCX_NEXT: on to the next program, or to the network
-	if v.xdp {
+	g.leave()
+	return g.ins
+}
+
+// leave ends the program: the packet goes on to the next one, or to the network.
+func (g *generator) leave() {
+	pass := int32(-1) // TC_ACT_UNSPEC, TCX_NEXT
+	if g.xdp {
 		pass = 2 // XDP_PASS
 	}
 	g.add(asm.Mov.Imm(asm.R0, pass), asm.Return())
-	return g.ins
 }
 
 // done is where a packet goes that is of no interest to counting.
@@ -244,7 +253,7 @@ func (g *generator) skbLoad(to func(), plus int32, n asm.Instruction) {
 // tag of a VLAN is usually taken out of it, and in struct sk_buff. On others,
 // the kernel knows where the network header is.
 func (g *generator) link() {
-	g.add(asm.Mov.Reg(ctx, asm.R1))
+	g.at("link")
 	if g.bare {
 		g.add(asm.Mov.Imm(off, 0), asm.LoadMem(asm.R0, ctx, skbProtocol, asm.Word))
 		g.add(

@@ -53,8 +53,8 @@ var (
 
 // The same as for other kernels, and as without CAP_PERFMON.
 var (
-	xdpOld  = variant{xdp: true, count: true, direct: true, coarse: false, fixed: true}
-	tcSlow  = variant{count: true, frames: true, coarse: true, fixed: true}
+	xdpOld  = variant{xdp: true, count: true, direct: true, fixed: true}
+	tcSlow  = variant{count: true, frames: true, fixed: true}
 	xdpSlow = variant{xdp: true, count: true, loads: true, fixed: true}
 )
 
@@ -94,14 +94,19 @@ func samples(t testing.TB, c *Counter) map[esp.Key]esp.Sample {
 // forget empties the tables of flows.
 func forget(t testing.TB, c *Counter) {
 	t.Helper()
-	for m, cpus := range map[*ebpf.Map]int{c.maps.flows: c.cpus, c.maps.fresh: 1} {
-		if err := c.each(m, cpus, func(k *rawKey, _ []rawCell) {
-			if err := m.Delete(k); err != nil {
-				t.Fatal(err)
-			}
-		}); err != nil {
+	forgetAll[rawKey](t, c, c.maps.fresh, 1)
+	forgetAll[rawKey4](t, c, c.maps.flows4, c.cpus)
+	forgetAll[rawKey](t, c, c.maps.flows6, c.cpus)
+}
+
+func forgetAll[K comparable](t testing.TB, c *Counter, m *ebpf.Map, cpus int) {
+	t.Helper()
+	if err := each(c, m, cpus, func(k *K, _ []rawCell) {
+		if err := m.Delete(k); err != nil {
 			t.Fatal(err)
 		}
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -16,14 +16,14 @@ import (
 
 type (
 	rawKey  [keySize]byte
+	rawKey4 [key4Size]byte
 	rawCell [cellSize]byte
 	sumKey  [sumKeySize]byte
 )
 
 // table is what a reading of the flows needs, and what it leaves to the next.
 type table struct {
-	keys    []rawKey // of one batch
-	cells   []rawCell
+	cells   []rawCell // of one batch
 	list    []flow
 	fresh   map[rawKey]int // where in list
 	noBatch bool           // the kernel cannot read many entries at once
@@ -33,7 +33,7 @@ type table struct {
 
 type flow struct {
 	raw     rawKey
-	settled bool // in the map of flows, not of fresh ones
+	settled bool // in a map of flows, not of fresh ones
 	ifindex int
 	key     esp.Key
 	sample  esp.Sample
@@ -42,7 +42,7 @@ type flow struct {
 // Capacity returns how many flows there can be at most, those that had one
 // packet yet included.
 func (c *Counter) Capacity() int {
-	return int(c.maps.flows.MaxEntries() + c.maps.fresh.MaxEntries())
+	return int(c.maps.flows4.MaxEntries() + c.maps.flows6.MaxEntries() + c.maps.fresh.MaxEntries())
 }
 
 // Samples yields the flows, each once, in no order. When the table is nearly
@@ -68,6 +68,9 @@ func (c *Counter) read() ([]flow, error) {
 	if c.closed {
 		return nil, os.ErrClosed
 	}
+	if err := c.readTicks(); err != nil {
+		return nil, err
+	}
 	boot, err := bootTime()
 	if err != nil {
 		return nil, err
@@ -79,17 +82,10 @@ func (c *Counter) read() ([]flow, error) {
 	t := &c.table
 	t.list, t.fresh = nil, map[rawKey]int{}
 	var samples []esp.Sample
-	// A flow that moves meanwhile is found in the second map, if not in both.
-	if err := c.each(c.maps.fresh, 1, func(raw *rawKey, cells []rawCell) {
-		t.fresh[*raw] = len(t.list)
-		t.add(raw, false, parseCell(cells[0][:], boot))
-	}); err != nil {
-		return nil, err
-	}
-	if err := c.each(c.maps.flows, c.cpus, func(raw *rawKey, cells []rawCell) {
+	settled := func(raw *rawKey, cells []rawCell) {
 		samples = samples[:0]
 		for i := range cells {
-			if s := parseCell(cells[i][:], boot); s.Bytes > 0 {
+			if s := parseCell(cells[i][:], boot, &c.ticks); s.Bytes > 0 {
 				samples = append(samples, s)
 			}
 		}
@@ -100,7 +96,21 @@ func (c *Counter) read() ([]flow, error) {
 			}
 			t.add(raw, true, s)
 		}
+	}
+	// A flow that moves meanwhile is found in the second map, if not in both.
+	if err := each(c, c.maps.fresh, 1, func(raw *rawKey, cells []rawCell) {
+		t.fresh[*raw] = len(t.list)
+		t.add(raw, false, parseCell(cells[0][:], boot, &c.ticks))
 	}); err != nil {
+		return nil, err
+	}
+	if err := each(c, c.maps.flows4, c.cpus, func(raw *rawKey4, cells []rawCell) {
+		long := raw.long()
+		settled(&long, cells)
+	}); err != nil {
+		return nil, err
+	}
+	if err := each(c, c.maps.flows6, c.cpus, settled); err != nil {
 		return nil, err
 	}
 	after, err := c.readSums()
@@ -123,53 +133,69 @@ func (t *table) add(raw *rawKey, settled bool, s esp.Sample) {
 }
 
 // prune removes the flows of peers that are no more, and the least recently
-// used ones when there is little room.
+// used ones of a table with little room.
 func (c *Counter) prune() {
 	t := &c.table
-	settled := 0
+	settled := map[*ebpf.Map]int{}
 	t.list = slices.DeleteFunc(t.list, func(f flow) bool {
 		if c.peers[f.key.Src] || c.peers[f.key.Dst] {
-			if f.settled {
-				settled++
-			}
+			settled[c.settledIn(&f)]++
 			return false
 		}
 		c.remove(&f)
 		return true
 	})
-	room := int(c.maps.flows.MaxEntries())
-	if settled <= room-room/4 {
-		return
-	}
-	slices.SortFunc(t.list, func(a, b flow) int { return a.sample.Last.Compare(b.sample.Last) })
-	t.list = slices.DeleteFunc(t.list, func(f flow) bool {
-		if !f.settled || settled <= room-room/4 || !c.remove(&f) {
-			return false
+	for _, m := range []*ebpf.Map{c.maps.flows4, c.maps.flows6} {
+		room := int(m.MaxEntries())
+		excess := settled[m] - (room - room/4)
+		if excess <= 0 {
+			continue
 		}
-		settled--
-		t.sumOf(&f.raw).remove(&f.sample)
-		return true
-	})
+		slices.SortFunc(t.list, func(a, b flow) int { return a.sample.Last.Compare(b.sample.Last) })
+		t.list = slices.DeleteFunc(t.list, func(f flow) bool {
+			if excess <= 0 || c.settledIn(&f) != m || !c.remove(&f) {
+				return false
+			}
+			excess--
+			t.sumOf(&f.raw).remove(&f.sample)
+			return true
+		})
+	}
+}
+
+// settledIn returns the map of flows that a flow is in, or nil.
+func (c *Counter) settledIn(f *flow) *ebpf.Map {
+	switch {
+	case !f.settled:
+		return nil
+	case f.raw[keyFamily] == 4:
+		return c.maps.flows4
+	}
+	return c.maps.flows6
 }
 
 // remove reports whether the flow is no longer in the kernel.
 func (c *Counter) remove(f *flow) bool {
-	m := c.maps.fresh
-	if f.settled {
-		m = c.maps.flows
+	switch m := c.settledIn(f); m {
+	case nil:
+		return c.maps.fresh.Delete(&f.raw) == nil
+	case c.maps.flows4:
+		short := f.raw.short()
+		return m.Delete(&short) == nil
+	default:
+		return m.Delete(&f.raw) == nil
 	}
-	return m.Delete(&f.raw) == nil
 }
 
 // each calls f for the entries of a map, with the cells of all CPUs.
-func (c *Counter) each(m *ebpf.Map, cpus int, f func(*rawKey, []rawCell)) error {
+func each[K comparable](c *Counter, m *ebpf.Map, cpus int, f func(*K, []rawCell)) error {
 	t := &c.table
-	if t.keys == nil {
-		n := min(512, max(64, 1<<20/(c.cpus*cellSize)))
-		t.keys, t.cells = make([]rawKey, n), make([]rawCell, n*c.cpus)
+	n := min(512, max(64, 1<<20/(c.cpus*cellSize))) // of a batch
+	if t.cells == nil {
+		t.cells = make([]rawCell, n*c.cpus)
 	}
 	if !t.noBatch {
-		err := eachBatch(m, t.keys, t.cells[:len(t.keys)*cpus], cpus, f)
+		err := eachBatch(m, make([]K, n), t.cells[:n*cpus], cpus, f)
 		if !errors.Is(err, ebpf.ErrNotSupported) {
 			return err
 		}
@@ -178,12 +204,12 @@ func (c *Counter) each(m *ebpf.Map, cpus int, f func(*rawKey, []rawCell)) error 
 	return eachOne(m, t.cells[:cpus], cpus, f)
 }
 
-func eachBatch(m *ebpf.Map, keys []rawKey, cells []rawCell, cpus int, f func(*rawKey, []rawCell)) error {
+func eachBatch[K any](m *ebpf.Map, keys []K, cells []rawCell, cpus int, f func(*K, []rawCell)) error {
 	var cursor ebpf.MapBatchCursor
 	for {
 		n, err := m.BatchLookup(&cursor, keys, cells, nil)
 		if errors.Is(err, unix.ENOSPC) { // the kernel reads whole buckets of its hash table
-			keys, cells = make([]rawKey, 2*len(keys)), make([]rawCell, 2*len(cells))
+			keys, cells = make([]K, 2*len(keys)), make([]rawCell, 2*len(cells))
 			continue
 		}
 		last := errors.Is(err, ebpf.ErrKeyNotExist)
@@ -201,9 +227,9 @@ func eachBatch(m *ebpf.Map, keys []rawKey, cells []rawCell, cpus int, f func(*ra
 
 // eachOne reads entry by entry. Those that are removed meanwhile make the
 // kernel begin anew, which the number of entries bounds.
-func eachOne(m *ebpf.Map, cells []rawCell, cpus int, f func(*rawKey, []rawCell)) error {
-	seen := map[rawKey]bool{}
-	var key rawKey
+func eachOne[K comparable](m *ebpf.Map, cells []rawCell, cpus int, f func(*K, []rawCell)) error {
+	seen := map[K]bool{}
+	var key K
 	err := m.NextKey(nil, &key)
 	for range 2 * m.MaxEntries() {
 		if err != nil {

@@ -32,8 +32,11 @@ const maxFragment = 1500
 // better than to send fragments of its own link's size, replies of its would
 // vanish for their size: there, the packets as a whole are no larger than what
 // passes, and only the way to the target is tested.
+//
+// Through a tunnel none are sent: they would tell of the networks at both ends,
+// and have the remote gateway send ESP in fragments.
 func (r *run) fragments(ctx context.Context, s *search) error {
-	if !r.conn.Fragments() {
+	if r.cfg.Role == evidence.Inner || !r.conn.Fragments() {
 		return nil
 	}
 	largest := s.largest()

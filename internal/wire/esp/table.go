@@ -42,6 +42,7 @@ type Table struct {
 	flows     *store[flow]
 	waiting   [][ways]newcomer
 	forgotten uint64
+	left      uint64 // flows that had to leave
 	evict     func(int16)
 }
 
@@ -70,6 +71,7 @@ func NewTable() *Table { return newTable(MaxFlows, newcomers) }
 func newTable(flows, slots int) *Table {
 	t := &Table{flows: newStore[flow](flows), waiting: make([][ways]newcomer, slots/ways)}
 	t.evict = func(slot int16) {
+		t.left++
 		t.forgotten++
 		if t.Leave != nil {
 			t.Leave(t.flows.keys[slot], t.flows.values[slot].c)
@@ -105,6 +107,31 @@ func (t *Table) Add(key Key, seq uint32, length int, part Fragment, at time.Time
 	f := &t.flows.values[slot]
 	f.add(&key, seq, length, part, at)
 	t.flows.touch(slot, now, f.c.Packets)
+}
+
+// Place is where a flow is in a Table, until any flow has to leave.
+type Place struct {
+	left uint64
+	slot int16
+}
+
+// Find returns the place of a flow of an SPI, which is not 0.
+func (t *Table) Find(key Key) (p Place, ok bool) {
+	slot := t.flows.find(&key, t.flows.hash(&key))
+	return Place{t.left, slot}, slot >= 0 && key.SPI != 0
+}
+
+// AddAt is Add for a whole packet of a flow whose place is known. now is at in
+// nanoseconds of Unix time. It reports whether the flow still has its place;
+// otherwise nothing is counted.
+func (t *Table) AddAt(p Place, seq uint32, length int, at time.Time, now int64) bool {
+	if p.left != t.left {
+		return false
+	}
+	f := &t.flows.values[p.slot]
+	f.add(&t.flows.keys[p.slot], seq, length, Whole, at)
+	t.flows.touch(p.slot, now, f.c.Packets)
+	return true
 }
 
 // wait notes a packet of an SPI that is no flow, and returns what was noted
