@@ -10,6 +10,10 @@
 // with a long field. It goes no further: nothing is authenticated, and no key
 // agreed on. To a service that it does not know it sends nothing.
 //
+// What it finds lost it has seen to be lost: a large segment that was repeated
+// in vain while the small one behind it came through, or an answer that has a
+// gap, or ends within a part. That a server is silent, or slow, says nothing.
+//
 // Known limits: the answer of a TLS 1.3 server is encrypted, so that its end is
 // known by a pause only. A server may log the broken-off handshake.
 package tcpsize

@@ -39,7 +39,8 @@ var httpPrefix = []byte("HTTP/1.")
 // maxHTTPHeader bounds the header of an answer, in bytes.
 const maxHTTPHeader = 32 << 10
 
-// httpProgress follows an answer (RFC 9112 section 6.3). One that has no length
+// httpProgress follows an answer (RFC 9112 section 6.3). A server may pause
+// anywhere in it, as programs write it piece by piece. One that has no length
 // ends with the connection only: it may always go on.
 func httpProgress(b []byte) progress {
 	header, body, found := bytes.Cut(b, []byte("\r\n\r\n"))
@@ -47,7 +48,7 @@ func httpProgress(b []byte) progress {
 	case !found && len(b) > maxHTTPHeader:
 		return strange
 	case !found:
-		return partial
+		return waiting
 	}
 	lines := bytes.Split(header, []byte("\r\n"))
 	if f := bytes.Fields(lines[0]); len(f) >= 2 && (string(f[1]) == "204" || string(f[1]) == "304") {
@@ -72,7 +73,7 @@ func httpProgress(b []byte) progress {
 	case length < 0:
 		return strange
 	case len(body) < length:
-		return partial
+		return waiting
 	}
 	return whole
 }
@@ -86,7 +87,7 @@ func chunkedProgress(b []byte) progress {
 			if len(line) > maxField {
 				return strange
 			}
-			return partial
+			return waiting
 		}
 		size, _, _ := bytes.Cut(line, []byte(";"))
 		n, err := strconv.ParseUint(string(bytes.TrimSpace(size)), 16, 31)
@@ -97,7 +98,7 @@ func chunkedProgress(b []byte) progress {
 			return whole
 		}
 		if uint64(len(rest)) < n+2 {
-			return partial
+			return waiting
 		}
 		b = rest[n+2:]
 	}

@@ -43,7 +43,10 @@ func lay(t *testing.T) (server *netnstest.NS) {
 	router, server := netnstest.New(t), netnstest.New(t)
 	router.Sysctl("ipv4/ip_forward", "1")
 	router.Sysctl("ipv6/conf/all/forwarding", "1")
+	// Without a second of detecting duplicate addresses.
 	netnstest.Sysctl(t, "ipv6/conf/default/accept_dad", "0")
+	router.Sysctl("ipv6/conf/default/accept_dad", "0")
+	server.Sysctl("ipv6/conf/default/accept_dad", "0")
 	// Without segmentation by the device, so that the router sees what a wire
 	// would carry.
 	netnstest.IP(t, "link add wan gso_max_segs 1 type veth peer name lan netns "+strconv.Itoa(router.Tid()),
@@ -89,7 +92,7 @@ func serve(t *testing.T, ns *netnstest.NS, port string, f func(net.Conn)) {
 			}
 			all.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
 				f(c)
 			})
 		}
@@ -194,10 +197,11 @@ func TestLook(t *testing.T) {
 		{back, 8443, "tls", 1460, yes, yes},
 		{back, 22, "ssh", 1460, yes, yes},
 		{back, 80, "http", 1460, yes, yes},
+		{back, 2222, "", 1460, unknown, yes},
 	} {
 		tests.Go(func() {
 			target := netip.AddrPortFrom(netip.MustParseAddr(tc.addr), tc.port)
-			got, err := Look(t.Context(), Config{Target: target, Timeout: 4 * time.Second})
+			got, err := Look(t.Context(), Config{Target: target, Timeout: 2 * time.Second})
 			if err != nil {
 				t.Error(err)
 			}

@@ -15,12 +15,13 @@ const (
 
 const portSSH = 22
 
-// The ports where a server waits for a ClientHello, and for an HTTP request.
+// The ports where a server waits for a ClientHello, and for an HTTP request: only
+// those where nothing else listens (what is sent to 9100, a printer prints).
 // Those where TLS begins only after words of another protocol are not among
 // them.
 var (
 	tlsPorts  = []uint16{443, 465, 563, 636, 853, 989, 990, 992, 993, 994, 995, 5061, 5986, 6443, 8443, 9443, 10443}
-	httpPorts = []uint16{80, 591, 5985, 8000, 8008, 8080, 8081, 8088, 8888, 9090, 9100}
+	httpPorts = []uint16{80, 8000, 8080}
 )
 
 // sshPrefix begins the version of every SSH peer (RFC 4253 section 4.2). Of the
@@ -69,7 +70,8 @@ func requestTo(service string, target netip.Addr, mss int) []byte {
 type progress int
 
 const (
-	partial progress = iota // more must come
+	waiting progress = iota // more must come, of which nothing has begun
+	partial                 // ends within a part that a server sends at once
 	paused                  // ends where it may end, or go on
 	whole
 	flowing // more than is worth reading
@@ -81,7 +83,7 @@ const (
 func progressOf(b []byte) progress {
 	switch {
 	case len(b) == 0:
-		return partial
+		return waiting
 	case isPrefix(b, sshPrefix):
 		return sshProgress(b)
 	case isPrefix(b, httpPrefix):

@@ -80,8 +80,8 @@ func sshProgress(b []byte) progress {
 	switch {
 	case end < 0 && len(b) > maxSSHLines:
 		return strange
-	case end < 0:
-		return partial
+	case end < 0 || end+1 == len(b):
+		return waiting // servers may take their time between the two
 	}
 	b = b[end+1:]
 	if len(b) < 6 {

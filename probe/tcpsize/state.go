@@ -16,9 +16,14 @@ type state struct {
 	pathMTU             int // that the kernel believes in
 	acked, received     uint64
 	segments            uint32 // with data that came, repetitions included
-	outOfOrder          uint32 // segments that came while an earlier one was missing
-	repeated            int    // segments that we repeated
-	rtt                 time.Duration
+	// gap is whether something came that cannot be read, as what precedes it is
+	// missing still.
+	gap bool
+	// passed counts the segments that came to the target, in order or not, and
+	// repeated those that we repeated, of bytesRepeated of payload.
+	passed, repeated int
+	bytesRepeated    uint64
+	rtt              time.Duration
 }
 
 // timestampBytes is the space that a timestamp option takes in every segment

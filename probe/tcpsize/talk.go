@@ -22,11 +22,6 @@ const (
 	// maxAnswer is how much of an answer is read, in bytes: more than any
 	// certificate chain that clients accept.
 	maxAnswer = 128 << 10
-	// enoughRepeats is how often a segment must have been sent again in vain
-	// for it to be lost by its size and not by chance: at 20 % random loss, four
-	// packets in a row are lost once in 625 looks, and the early repeat that
-	// follows the first (RFC 8985 section 7) makes it a fifth.
-	enoughRepeats = 4
 	// pollEvery is how often the kernel is asked what was acknowledged.
 	pollEvery = 50 * time.Millisecond
 	// firstGuess is what the kernel takes the target's segments for before it
@@ -35,60 +30,72 @@ const (
 )
 
 // talk waits for what the target says first, sends what suits it, and reads
-// until the answer is whole or the deadline has passed. Its error is about this
-// host; that a target resets or closes is a value.
-func talk(ctx context.Context, c conn, port uint16, deadline time.Time, out *evidence.TCPSize) error {
-	t := &talker{ctx: ctx, conn: c, deadline: deadline, out: out}
-	var err error
+// until the answer is whole or too late. It reports whether something that the
+// kernels would go on to repeat is left. Its error is about this host; that a
+// target resets or closes is a value.
+func talk(ctx context.Context, c conn, port uint16, timeout time.Duration, out *evidence.TCPSize) (left bool, err error) {
+	t := &talker{ctx: ctx, conn: c, timeout: timeout, out: out}
 	if t.began, err = c.state(); err != nil {
-		return err
+		return false, err
 	}
 	if t.began.segments > 0 { // it spoke before it was asked for its state
 		t.began.received, t.began.segments, t.began.receiveMSS = 0, 0, firstGuess
 	}
-	if err := t.greeting(port); err != nil {
-		return err
+	err = t.converse(port)
+	if err == nil {
+		err = t.conclude()
 	}
-	out.Service = byGreeting(t.answer)
-	if out.Service == "" && len(t.answer) == 0 && !t.ended {
-		out.Service = byPort(port)
-	}
-	if out.Service != "" && !t.ended {
-		if err := t.exchange(); err != nil {
-			return err
-		}
-	}
-	return t.conclude()
+	return t.sent > 0 && !t.requestAcked() || t.last.gap, err
 }
 
 // talker is the state of one conversation.
 type talker struct {
 	ctx context.Context
 	conn
-	deadline time.Time
+	timeout  time.Duration
 	out      *evidence.TCPSize
 	began    state
-	request  []byte
 	before   state  // when the request went
+	last     state  // as the kernel said last
+	large    int    // bytes of the request's first segment
+	sent     int    // bytes of the request
 	answer   []byte // all that came
 	greeted  int    // how much of it came before the request went
 	progress progress
 	ended    bool // the target closed its side, so that all it sent has come
 	reset    bool
-	heard    time.Time // when something came last
+	heard    time.Time // when something came last, or the request went
+	gapSince time.Time // zero without a gap
 	largest  int       // highest estimate of a segment that came
+	trial    trial
+}
+
+func (t *talker) converse(port uint16) error {
+	if err := t.greeting(port); err != nil {
+		return err
+	}
+	t.out.Service = byGreeting(t.answer)
+	if t.out.Service == "" && len(t.answer) == 0 && !t.ended && !t.last.gap {
+		t.out.Service = byPort(port)
+	}
+	if t.out.Service == "" || t.ended {
+		return nil
+	}
+	return t.exchange()
 }
 
 // greeting waits for a target that speaks first.
 func (t *talker) greeting(port uint16) error {
 	// Several round trips: a server may have to start a process. But not long, as
 	// a repeated SYN makes the first round trip look.
-	until := time.Now().Add(min(max(300*time.Millisecond, 4*t.began.rtt), time.Second))
-	if port == portSSH || until.After(t.deadline) {
-		until = t.deadline // some look up the client's name first
+	wait := min(max(300*time.Millisecond, 4*t.began.rtt), time.Second, t.timeout)
+	if port == portSSH {
+		wait = t.timeout // some look up the client's name first
 	}
-	for !t.ended && time.Now().Before(until) && len(t.answer) < len(sshPrefix) {
-		if err := t.read(until); err != nil {
+	until := time.Now().Add(wait)
+	t.heard = time.Now()
+	for now := t.heard; !t.ended && len(t.answer) < len(sshPrefix) && t.goesOn(now, until); now = time.Now() {
+		if err := t.step(now.Add(pollEvery)); err != nil {
 			return err
 		}
 	}
@@ -100,61 +107,109 @@ func (t *talker) exchange() (err error) {
 	if t.before, err = t.state(); err != nil {
 		return err
 	}
-	t.request = requestTo(t.out.Service, t.out.Target.Addr(), t.before.sendMSS)
-	if err := t.SetDeadline(t.deadline); err != nil {
-		return err
-	}
-	if _, err := t.Write(t.request); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.ended, t.reset = true, true // by the target
-		return nil
-	}
-	t.heard, t.greeted = time.Now(), len(t.answer)
-	for now := time.Now(); now.Before(t.deadline) && !t.ended; now = time.Now() {
-		s, err := t.sample()
-		if err != nil {
+	t.last = t.before
+	request := requestTo(t.out.Service, t.out.Target.Addr(), t.before.sendMSS)
+	// In two pieces: where the service takes less than a segment's worth, too, a
+	// small segment follows the large one.
+	t.large = max(min(len(request)-surplus, t.before.sendMSS), 1)
+	t.trial.begin(t.before, t.large)
+	for _, piece := range [][]byte{request[:t.large], request[t.large:]} {
+		if err := t.SetDeadline(time.Now().Add(t.timeout)); err != nil {
 			return err
 		}
-		if t.look(now, s) != partial && t.requestAcked(s) {
+		if err := t.ctx.Err(); err != nil {
+			return err
+		}
+		n, err := t.Write(piece)
+		t.sent += n
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.ended, t.reset = true, true // by the target
 			return nil
 		}
-		wake := now.Add(pollEvery)
-		if wake.After(t.deadline) {
-			wake = t.deadline
+	}
+	t.heard, t.greeted = time.Now(), len(t.answer)
+	until := t.heard.Add(t.timeout)
+	for now := t.heard; !t.ended && t.goesOn(now, until); now = time.Now() {
+		if t.look(now) >= whole && t.requestAcked() {
+			return nil
 		}
-		if err := t.read(wake); err != nil {
+		if err := t.step(now.Add(pollEvery)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// goesOn reports whether there is time, or little more of it makes a verdict:
+// what is missing may still come, or be missing for long enough.
+func (t *talker) goesOn(now, until time.Time) bool {
+	if now.Before(until) {
+		return true
+	}
+	return now.Before(until.Add(patience)) &&
+		(progressOf(t.answer) == paused || t.missing() && now.Sub(t.missingSince()) < patience ||
+			t.trial.open(t.last) && t.last.acked == t.before.acked)
+}
+
+// missing reports whether the answer has a gap, or ends within a part of it.
+func (t *talker) missing() bool {
+	return !t.gapSince.IsZero() || progressOf(t.answer) == partial
+}
+
+func (t *talker) missingSince() time.Time {
+	if !t.gapSince.IsZero() {
+		return t.gapSince
+	}
+	return t.heard
+}
+
 // look returns how far the answer has come.
-func (t *talker) look(now time.Time, s state) progress {
+func (t *talker) look(now time.Time) progress {
 	t.progress = progressOf(t.answer)
-	// Long enough for the target to repeat what was lost.
-	if t.progress == paused && now.Sub(t.heard) >= min(max(time.Second, 4*s.rtt), 2*time.Second) {
-		t.progress = whole
-	}
-	if t.progress == partial && len(t.answer) >= maxAnswer {
+	switch {
+	case len(t.answer) >= maxAnswer && t.progress < whole:
 		t.progress = flowing
-	}
-	if t.progress == paused {
-		return partial
+	case !t.gapSince.IsZero() && t.progress >= paused:
+		t.progress = partial
+	// Long enough for the target to repeat what was lost.
+	case t.progress == paused && now.Sub(t.heard) >= min(max(time.Second, 4*t.last.rtt), 2*time.Second):
+		t.progress = whole
 	}
 	return t.progress
 }
 
-func (t *talker) requestAcked(s state) bool {
-	return len(t.request) > 0 && s.acked-t.before.acked >= uint64(len(t.request))
+func (t *talker) requestAcked() bool {
+	return t.sent > 0 && t.last.acked-t.before.acked >= uint64(t.sent)
+}
+
+// step adds what comes until then to the answer, and asks the kernel.
+func (t *talker) step(until time.Time) error {
+	if err := t.read(until); err != nil {
+		return err
+	}
+	return t.sample()
 }
 
 // sample asks the kernel, and keeps the largest segment size that it knew of.
-func (t *talker) sample() (state, error) {
+func (t *talker) sample() error {
 	s, err := t.state()
-	if err == nil && s.segments > t.began.segments && s.receiveMSS != t.began.receiveMSS {
+	if err != nil {
+		return err
+	}
+	if s.segments > t.began.segments && s.receiveMSS != t.began.receiveMSS {
 		t.largest = max(t.largest, s.receiveMSS)
 	}
-	return s, err
+	switch {
+	case !s.gap:
+		t.gapSince = time.Time{}
+	case t.gapSince.IsZero() || s.received != t.last.received:
+		t.gapSince = time.Now()
+	}
+	t.last = s
+	if t.sent > 0 {
+		t.trial.add(s)
+	}
+	return nil
 }
 
 // read adds what comes until then to the answer. What this host itself cannot
@@ -186,51 +241,4 @@ func (t *talker) read(until time.Time) error {
 		t.ended, t.reset = true, true
 	}
 	return nil
-}
-
-// conclude fills in what was learned.
-func (t *talker) conclude() error {
-	s, err := t.sample()
-	if err != nil {
-		return err
-	}
-	t.out.Retransmit = s.repeated
-	t.out.Received = s.largestReceived(t.began)
-	if _, ok := t.out.Received.Get(); t.largest > 0 && (!ok || s.segments > t.began.segments+1) {
-		t.out.Received = evidence.Some(t.largest)
-	}
-	if len(t.request) == 0 {
-		return nil
-	}
-	// A hop's "too big" makes the kernel send smaller segments: then what counts
-	// is whether those arrive.
-	t.out.Sent = evidence.Some(min(len(t.request), t.before.sendMSS, s.sendMSS))
-	acked := int(s.acked - t.before.acked)
-	switch {
-	case acked >= t.out.Sent.Or(0):
-		t.out.Acked = evidence.Yes
-	case acked == 0 && !t.reset && s.repeated-t.before.repeated >= enoughRepeats:
-		t.out.Acked = evidence.No
-	}
-	t.out.Stalled = t.stalled(s)
-	return nil
-}
-
-// stalled tells whether the rest of an answer is missing.
-func (t *talker) stalled(s state) evidence.Fact {
-	switch p := progressOf(t.answer); {
-	case t.progress == whole || t.progress == flowing || p == whole:
-		return evidence.No
-	case t.ended && !t.reset && len(t.answer) > t.greeted:
-		return evidence.No // the end came, and nothing that precedes it is missing
-	case t.ended || p != partial:
-		return evidence.Unknown
-	case len(t.answer) > t.greeted:
-		return evidence.Yes // it promised more
-	case s.outOfOrder > t.before.outOfOrder:
-		return evidence.Yes // a later part came, and this one did not
-	case t.requestAcked(s) && t.out.Service != serviceHTTP:
-		return evidence.Yes // servers of TLS and SSH answer at once, if only to refuse
-	}
-	return evidence.Unknown
 }

@@ -1,6 +1,7 @@
 package tcpsize
 
 import (
+	"bytes"
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/binary"
@@ -14,7 +15,8 @@ const (
 
 	recordHeader    = 5
 	maxRecord       = 1<<14 + 256 // section 5.2; 1<<14 in clear
-	helloDone       = 14          // server_hello_done, of TLS 1.2 (RFC 5246 section 7.3)
+	serverHello     = 2
+	helloDone       = 14 // server_hello_done, of TLS 1.2 (RFC 5246 section 7.3)
 	handshakeHeader = 4
 )
 
@@ -120,9 +122,11 @@ func isRecord(b []byte) bool {
 
 // tlsProgress follows the records of a server's first flight. One of TLS 1.2
 // ends with server_hello_done, in clear, and an alert ends any. The rest of one
-// of TLS 1.3 is encrypted: between its records it may or may not have ended.
+// of TLS 1.3 is encrypted: between its records it may or may not have ended, as
+// soon as there is one. Without any, it ends where another hello is asked for.
 func tlsProgress(b []byte) progress {
 	var messages []byte // the rest of the handshake in clear
+	encrypted := false
 	for len(b) > 0 {
 		if !isRecord(b) {
 			return strange
@@ -140,17 +144,26 @@ func tlsProgress(b []byte) progress {
 			done = true
 		case recordHandshake:
 			messages, done = skipMessages(append(messages, b[recordHeader:n]...))
+		case recordData:
+			encrypted = true
 		}
 		if done {
 			return whole
 		}
 		b = b[n:]
 	}
-	if len(messages) > 0 {
+	switch {
+	case len(messages) > 0:
 		return partial
+	case !encrypted:
+		return waiting
 	}
 	return paused
 }
+
+// retryRandom begins the random of a server_hello that asks for another hello
+// (RFC 8446 section 4.1.3), and ends the flight.
+var retryRandom = []byte{0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91}
 
 // skipMessages returns what follows the messages that are complete, and whether
 // a server's last one is among them.
@@ -160,7 +173,8 @@ func skipMessages(b []byte) (rest []byte, done bool) {
 		if len(b) < n {
 			break
 		}
-		if b[0] == helloDone {
+		hello := b[handshakeHeader:n]
+		if b[0] == helloDone || b[0] == serverHello && len(hello) > 2 && bytes.HasPrefix(hello[2:], retryRandom) {
 			return nil, true
 		}
 		b = b[n:]
