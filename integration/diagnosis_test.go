@@ -53,7 +53,7 @@ var healthy = []testCase{
 	},
 	{
 		name:     "narrow_path",
-		fault:    func(l *lab.Lab) { l.PathMTU("1400") },
+		fault:    func(l *lab.Lab) { l.PathMTU(1400) },
 		alsoIPv6: true,
 	},
 	{
@@ -163,34 +163,23 @@ var faulty = []testCase{
 	},
 	{
 		name:      "route_prohibited",
-		fault:     func(l *lab.Lab) { l.A.Run("ip route add prohibit " + l.Peer()) },
+		fault:     func(l *lab.Lab) { l.A.ProhibitRoute(l.Peer()) },
 		diagnosis: "underlay_route_wrong",
 	},
 }
 
 func TestHealthy(t *testing.T) {
 	t.Parallel()
-	for _, c := range healthy {
-		c.diagnosis, c.carries = "ok", true
-		c.run(t)
+	cases := slices.Clone(healthy)
+	for i := range cases {
+		cases[i].diagnosis, cases[i].carries = "ok", true
 	}
+	together(t, "lab", cases)
 }
 
 func TestDiagnosis(t *testing.T) {
 	t.Parallel()
-	for _, c := range faulty {
-		c.run(t)
-	}
-}
-
-// run runs the case, over IPv6 too if it says so.
-func (c testCase) run(t *testing.T) {
-	t.Helper()
-	lab.Run(t, c.name, c.config, func(l *lab.Lab) { c.check(l) })
-	if c.alsoIPv6 {
-		c.config.IPv6 = true
-		lab.Run(t, c.name+"_ipv6", c.config, func(l *lab.Lab) { c.check(l) })
-	}
+	together(t, "lab", faulty)
 }
 
 // maxTogether is how many cases share a lab at most: labs run in parallel,

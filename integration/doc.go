@@ -4,8 +4,8 @@
 // packages.sh installs that.
 //
 //	go test -count=1 ./integration                            # all of them
-//	go test -count=1 ./integration -run 'Diagnosis/esp'       # some
 //	go test -count=1 ./integration -run 'TestWire/leak'       # those that share one network
+//	VPNPROBE_LAB_CASE=esp go test -count=1 ./integration -run TestDiagnosis # those of a name
 //	VPNPROBE_LAB_KEEP=/tmp/lab go test -count=1 ./integration # keep reports, logs and captures
 //
 // Every test is parallel: the labs of one alone would leave the machine idle.

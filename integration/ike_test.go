@@ -131,10 +131,6 @@ var ikeHealthy = []testCase{
 		},
 	},
 	{name: "large_messages", config: lab.Config{Tunnel: largeMessages}},
-	{
-		name:  "fragments_dropped_in_vain",
-		fault: func(l *lab.Lab) { l.ISP.Drop("FORWARD", "-f") }, info: "ike_fragment_loss", flags: []string{"--duration", "15s"},
-	},
 	{name: "nat_there", config: lab.Config{PeerNAT: true}, info: "behind_nat"},
 	{name: "nat_at_both_ends", config: lab.Config{NAT: true, PeerNAT: true}, info: "behind_nat"},
 	{

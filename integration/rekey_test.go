@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -16,30 +17,38 @@ func TestRekeys(t *testing.T) {
 	t.Parallel()
 	const (
 		rekeys = 20
-		rate   = 100
-		apart  = 200 * time.Millisecond // so that each pair of associations carries some packets
-		look   = 25 * time.Second       // more than enough for all of them
+		tries  = 4 // to look for long enough
 	)
 	for _, peer := range peers {
 		lab.Run(t, peer.name, lab.Config{DaemonA: peer.daemon, DaemonB: peer.daemon}, func(l *lab.Lab) {
 			t := l.T()
 			l.Establish()
-			rec := l.A.Record("wan", "rekeys.pcap")
-			looked := l.Look(look)
-			began := time.Now()
-			stop := make(chan struct{})
-			there := l.Stream(lab.Stream{Packets: 10000, Rate: rate, Stop: stop})
-			back := l.Stream(lab.Stream{From: l.LanB, To: l.LanA, Packets: 10000, Rate: rate, Stop: stop})
-			for i := range rekeys {
-				time.Sleep(apart)
-				l.Renew([]*lab.Gateway{l.A, l.B}[i%2])
+			// How long renewals take is the machine's affair.
+			_, _, trial := renew(l, rekeys/5)
+			look := max(2*least, 2*5*trial)
+			var (
+				rec                    *lab.Recording
+				report                 *lab.Report
+				streamed, streamedBack lab.Streamed
+			)
+			for try := 1; report == nil; try++ {
+				rec = l.A.Record("wan", fmt.Sprintf("rekeys-%d.pcap", try))
+				began := time.Now()
+				looked := l.Look(look)
+				var took time.Duration
+				streamed, streamedBack, took = renew(l, rekeys)
+				seen := time.Since(began) < look
+				r := looked()
+				rec.Stop()
+				t.Logf("%d renewals in %v, of a look of %v", rekeys, took, look)
+				switch {
+				case seen:
+					report = r
+				case try == tries:
+					t.Fatalf("this machine is too busy for %d renewals in %v", rekeys, look)
+				}
+				look *= 2
 			}
-			time.Sleep(apart)
-			close(stop)
-			t.Logf("%d renewals in %v", rekeys, time.Since(began))
-			streamed, streamedBack := there(), back()
-			report := looked()
-			rec.Stop()
 			capture := report.Evidence.Capture
 			for _, d := range []struct {
 				name   string
@@ -52,7 +61,7 @@ func TestRekeys(t *testing.T) {
 					spis++
 					gaps += int(numbers[len(numbers)-1]-numbers[0]) + 1 - len(numbers)
 				}
-				if spis < rekeys || gaps != 0 { // one pair may have been too short in use
+				if spis <= rekeys || gaps != 0 {
 					t.Errorf("%s: %d SPIs and %d missing numbers on the wire: this lab is not what the case says", d.name, spis, gaps)
 				}
 				// libreswan is without a policy or an association at times.
@@ -75,4 +84,20 @@ func TestRekeys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// renew renews the tunnel's associations so many times amidst traffic both
+// ways, and tells what became of that and how long it took.
+func renew(l *lab.Lab, times int) (there, back lab.Streamed, took time.Duration) {
+	l.T().Helper()
+	const rate, enough = 100, 1_000_000
+	stop, began := make(chan struct{}), time.Now()
+	out := l.Stream(lab.Stream{Packets: enough, Rate: rate, Stop: stop})
+	in := l.Stream(lab.Stream{From: l.LanB, To: l.LanA, Packets: enough, Rate: rate, Stop: stop})
+	for i := range times {
+		l.Renew([]*lab.Gateway{l.A, l.B}[i%2])
+	}
+	close(stop)
+	there, back = out(), in()
+	return there, back, time.Since(began)
 }

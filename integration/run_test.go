@@ -21,9 +21,18 @@ inner_interval: 1s
 icmp: {interval: 500ms, timeout: 1s}
 `
 
-// TestPrometheus breaks and mends the network under a running agent, and
+// TestRunning watches agents at work for a while, one way each. They have the
+// machine for themselves, but share it: none of them needs much.
+func TestRunning(t *testing.T) {
+	t.Run("live_tunnel", testLiveTunnel)
+	t.Run("renewed_tunnel", testRenewedTunnel)
+	t.Run("prometheus", testPrometheus)
+}
+
+// testPrometheus breaks and mends the network under a running agent, and
 // reads the diagnosis where its users do.
-func TestPrometheus(t *testing.T) {
+func testPrometheus(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name      string
 		fault     func(l *lab.Lab) *lab.Fault
@@ -126,11 +135,12 @@ func TestHeartbeats(t *testing.T) {
 	}
 }
 
-// TestLiveTunnel watches the peer and the tunnel while one on-demand run
+// testLiveTunnel watches the peer and the tunnel while one on-demand run
 // follows the other, longer than the budget holds back a second handshake.
-func TestLiveTunnel(t *testing.T) {
+func testLiveTunnel(t *testing.T) {
+	t.Parallel()
 	const (
-		soak    = 80 * time.Second
+		soak    = 70 * time.Second
 		packets = int(soak / (50 * time.Millisecond))
 	)
 	for _, peer := range peers {
@@ -172,9 +182,11 @@ func TestLiveTunnel(t *testing.T) {
 	}
 }
 
-// TestReestablish renews the tunnel again and again while the agent probes as
-// often as it can. The peer's limits of half-open handshakes are the defaults.
-func TestReestablish(t *testing.T) {
+// testRenewedTunnel takes the tunnel down again and again, and lets it come
+// back, while the agent probes as often as it can. The peer's limits of
+// half-open handshakes are the defaults.
+func testRenewedTunnel(t *testing.T) {
+	t.Parallel()
 	lab.Run(t, "strongswan", lab.Config{}, func(l *lab.Lab) {
 		t := l.T()
 		l.Establish()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -57,8 +58,8 @@ const twinConfig = `
     remote_subnets: [%s]
 `
 
-// agentInner declares a host behind gateway b.
-const agentInner = "inner: [{address: " + LanBHost + ", source: " + LanAGateway + "}]"
+// agentInner declares a host behind gateway b, and ports that it serves.
+const agentInner = "inner: [{address: " + LanBHost + ", source: %s, tcp_ports: [%s]}]"
 
 // stateDirectory is where the agent keeps what survives it. It does not
 // survive the lab.
@@ -71,6 +72,12 @@ type Declaration struct {
 	Settings     string        // top-level lines of the agent's configuration
 	Capture      string        // mode of the capture, if not auto
 	AnyInterface bool          // the underlay's interface is not declared
+	Ports        []string      // TCP ports of the host behind gateway b
+
+	// Behind runs the agent on the host behind gateway a, which has nothing of
+	// the tunnel but the way there: give it one to the underlay with
+	// [Gateway.Masquerade].
+	Behind bool
 }
 
 // lines returns the top-level lines of the agent's configuration.
@@ -94,7 +101,10 @@ type Report struct {
 	Findings  []Finding `json:"findings"`
 
 	Evidence struct {
-		Capture evidence.Capture `json:"capture"`
+		Capture   evidence.Capture                 `json:"capture"`
+		MTUs      []evidence.PathMTU               `json:"path_mtu"`
+		TunnelMTU evidence.Opt[evidence.TunnelMTU] `json:"tunnel_mtu"`
+		TCPSizes  []evidence.TCPSize               `json:"tcp_sizes"`
 	} `json:"evidence"`
 }
 
@@ -166,7 +176,14 @@ func (l *Lab) probe(n int, config string, flags []string) (*Report, error) {
 }
 
 func (l *Lab) probeCommand(config string, flags []string) *exec.Cmd {
-	cmd := l.A.Command(fmt.Sprintf("%s probe --config %s --peer %s --format json", agentPath(), config, PeerName))
+	command := fmt.Sprintf("%s probe --config %s --peer %s --format json", agentPath(), config, PeerName)
+	cmd := l.A.Command(command)
+	if l.Declared.Behind {
+		cmd = l.LanA.Command("sh -c")
+		// Without the gateways' control sockets: the files are the nodes' in common.
+		cmd.Args = append(cmd.Args, `mount -t tmpfs none /run && exec "$0" "$@"`)
+		cmd.Args = append(cmd.Args, strings.Fields(command)...)
+	}
 	cmd.Args = append(cmd.Args, flags...)
 	return cmd
 }
@@ -183,7 +200,8 @@ func (l *Lab) report(cmd *exec.Cmd, n int) (*Report, error) {
 
 // await waits for the report of an agent that was started for the nth one.
 func (l *Lab) await(cmd *exec.Cmd, n int, stdout, stderr *bytes.Buffer) (*Report, error) {
-	stuck := time.AfterFunc(probePatience, func() { cmd.Process.Kill() })
+	// It ends with what all of its goroutines wait for.
+	stuck := time.AfterFunc(probePatience, func() { cmd.Process.Signal(syscall.SIGQUIT) })
 	defer stuck.Stop()
 	err := cmd.Wait()
 	name := filepath.Join(guestResults, fmt.Sprintf("probe-%d", n))
@@ -280,10 +298,10 @@ func (l *Lab) writeAgentConfig(path, settings string) string {
 	}
 	inner := "" // outside the tunnel of a case that does not connect the networks
 	if remote, err := netip.ParsePrefix(t.RemoteSubnet); err == nil && remote.Contains(netip.MustParseAddr(LanBHost)) {
-		inner = agentInner
+		inner = fmt.Sprintf(agentInner, pick(l.Declared.Behind, LanAHost, LanAGateway), strings.Join(l.Declared.Ports, ", "))
 	}
 	device, twin := "interface: wan", ""
-	if l.Declared.AnyInterface {
+	if l.Declared.AnyInterface || l.Declared.Behind {
 		device = ""
 	}
 	if l.Twin != nil {

@@ -5,6 +5,8 @@ package lab
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"testing"
 	"time"
 )
@@ -25,8 +27,19 @@ const caseTimeout = time.Minute
 // gateways are told of the tunnel, and in nothing else. Each case begins with
 // IKE daemons just started, no association and an agent that knows nothing:
 // as in a lab of its own, but for what it broke and does not mend.
+//
+// VPNPROBE_LAB_CASE is a regular expression for the names of the cases to run,
+// all by default.
 func RunCases(t *testing.T, name string, cases []Case) {
 	t.Helper()
+	wanted, err := regexp.Compile(os.Getenv(envCase))
+	if err != nil {
+		t.Fatalf("%s: %v", envCase, err)
+	}
+	cases = slices.DeleteFunc(slices.Clone(cases), func(c Case) bool { return !wanted.MatchString(c.Name) })
+	if len(cases) == 0 {
+		return
+	}
 	config := cases[0].Config
 	config.Timeout = defaultTimeout + time.Duration(len(cases)-1)*caseTimeout
 	Run(t, name, config, func(l *Lab) {

@@ -21,29 +21,36 @@ const (
 	saDestination = 56
 	saSPI         = 72
 	saProtocol    = 76
+	saPacketCount = 168 // of struct xfrm_lifetime_cur, after two addresses and struct xfrm_lifetime_cfg
 	saInfoSize    = 224
 )
 
-// newestSPI returns the SPI of the newest ESP association to an address that
-// the node's kernel holds, 0 if there is none. It asks the kernel itself: a
-// run of ip takes a tenth of a second, and more on a busy machine.
-func (n *Node) newestSPI(to netip.Addr) uint32 {
+// newest is the newest ESP association to some address.
+type newest struct {
+	spi     uint32 // 0 if there is none
+	packets uint64 // that it has carried
+}
+
+// newestTo returns the newest ESP association to an address that the node's
+// kernel holds. It asks the kernel itself: a run of ip takes a tenth of a
+// second, and more on a busy machine.
+func (n *Node) newestTo(to netip.Addr) newest {
 	n.lab.t.Helper()
-	var spi uint32
+	var sa newest
 	err := n.inside(func() (err error) {
-		spi, err = newestSPI(to)
+		sa, err = newestTo(to)
 		return err
 	})
 	if err != nil {
 		n.lab.t.Fatalf("lab: %s: list the associations: %v", n.Name, err)
 	}
-	return spi
+	return sa
 }
 
-func newestSPI(to netip.Addr) (uint32, error) {
+func newestTo(to netip.Addr) (sa newest, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_XFRM)
 	if err != nil {
-		return 0, err
+		return sa, err
 	}
 	defer unix.Close(fd)
 	request := make([]byte, unix.NLMSG_HDRLEN)
@@ -51,28 +58,28 @@ func newestSPI(to netip.Addr) (uint32, error) {
 	binary.NativeEndian.PutUint16(request[4:], xfrmMsgGetSA)
 	binary.NativeEndian.PutUint16(request[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, err
+		return sa, err
 	}
-	newest := uint32(0)
 	for buf := make([]byte, 1<<16); ; {
 		size, _, err := unix.Recvfrom(fd, buf, 0)
 		if err != nil {
-			return 0, err
+			return sa, err
 		}
 		messages, err := syscall.ParseNetlinkMessage(buf[:size])
 		if err != nil {
-			return 0, err
+			return sa, err
 		}
 		for _, m := range messages {
 			switch m.Header.Type {
 			case unix.NLMSG_DONE:
-				return newest, nil
+				return sa, nil
 			case unix.NLMSG_ERROR:
-				return 0, fmt.Errorf("the kernel answered %x", m.Data)
+				return sa, fmt.Errorf("the kernel answered %x", m.Data)
 			case xfrmMsgNewSA:
 				// The kernel lists the newest first.
-				if newest == 0 && len(m.Data) >= saInfoSize && m.Data[saProtocol] == unix.IPPROTO_ESP && leadsTo(m.Data[saDestination:], to) {
-					newest = binary.BigEndian.Uint32(m.Data[saSPI:])
+				if sa.spi == 0 && len(m.Data) >= saInfoSize && m.Data[saProtocol] == unix.IPPROTO_ESP && leadsTo(m.Data[saDestination:], to) {
+					sa.spi = binary.BigEndian.Uint32(m.Data[saSPI:])
+					sa.packets = binary.NativeEndian.Uint64(m.Data[saPacketCount:])
 				}
 			}
 		}

@@ -68,28 +68,35 @@ func (n *Node) Netem(dev, spec string) *Fault {
 }
 
 // Unplug takes a device of the node down; its neighbour loses the carrier.
+// Static routes of the node by the device come back with it. IPv4 only.
 func (n *Node) Unplug(dev string) *Fault {
 	n.lab.t.Helper()
+	routes := n.Run("ip -4 route show dev " + dev)
 	n.Run("ip link set " + dev + " down")
-	return n.fault(func() { n.Run("ip link set " + dev + " up") })
-}
-
-// PathMTU narrows every way through the ISP's router to mtu bytes. The links
-// at its sides stay as they are, so that only the router knows, and its
-// "too big" messages are the only way to learn.
-func (l *Lab) PathMTU(mtu string) {
-	l.t.Helper()
-	for _, side := range []struct{ dev, address string }{{"to-a", l.plan.ispA}, {"to-b", l.plan.ispB}} {
-		subnet := network(l.plan.subnet(side.address))
-		l.ISP.Run("ip route del " + subnet + " dev " + side.dev)
-		l.ISP.Run("ip route add " + subnet + " dev " + side.dev + " mtu lock " + mtu)
-	}
+	return n.fault(func() {
+		n.Run("ip link set " + dev + " up")
+		for route := range strings.Lines(routes) {
+			if !strings.Contains(route, "proto kernel") {
+				n.Run("ip route replace " + strings.TrimSpace(route) + " dev " + dev)
+			}
+		}
+	})
 }
 
 // DeleteDefaultRoute leaves the gateway without a way to the underlay.
-func (g *Gateway) DeleteDefaultRoute() {
+func (g *Gateway) DeleteDefaultRoute() *Fault {
 	g.lab.t.Helper()
-	g.Run("ip " + g.lab.plan.family + " route del default")
+	ip := "ip " + g.lab.plan.family
+	was := strings.TrimSpace(g.Run(ip + " route show default"))
+	g.Run(ip + " route del default")
+	return g.fault(func() { g.Run(ip + " route add " + was) })
+}
+
+// ProhibitRoute makes the gateway refuse to send to an address.
+func (g *Gateway) ProhibitRoute(address string) *Fault {
+	g.lab.t.Helper()
+	g.Run("ip route add prohibit " + address)
+	return g.fault(func() { g.Run("ip route del prohibit " + address) })
 }
 
 // plan returns the numbering of the address family that the node filters in.

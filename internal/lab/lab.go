@@ -141,14 +141,21 @@ func (l *Lab) Establish() {
 // Reestablish takes the tunnel down; the next packet sets it up anew.
 func (l *Lab) Reestablish() { l.A.IKE.Terminate() }
 
+// inUse is how many packets make an association one that is in use.
+const inUse = 3
+
 // Renew renews the tunnel's ESP associations, at the initiative of a gateway,
-// and waits until both gateways send by new ones.
+// and waits until both gateways send by new ones: until some packets of the
+// traffic that there must be both ways went by each.
 func (l *Lab) Renew(g *Gateway) {
 	l.t.Helper()
 	toA, toB := netip.MustParseAddr(l.A.Address), netip.MustParseAddr(l.B.Address)
-	a, b := l.A.newestSPI(toB), l.B.newestSPI(toA)
+	a, b := l.A.newestTo(toB), l.B.newestTo(toA)
 	g.IKE.Rekey()
-	renewed := func() bool { return l.A.newestSPI(toB) != a && l.B.newestSPI(toA) != b }
+	renewed := func() bool {
+		newA, newB := l.A.newestTo(toB), l.B.newestTo(toA)
+		return newA.spi != a.spi && newB.spi != b.spi && newA.packets >= inUse && newB.packets >= inUse
+	}
 	if !eventually(daemonPatience, renewed) {
 		l.t.Fatalf("lab: gateway %s renewed no association", g.Name)
 	}

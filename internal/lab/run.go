@@ -21,6 +21,7 @@ const (
 	envResults = "VPNPROBE_LAB_RESULTS" // the results directory, by its path on the host
 	envKeep    = "VPNPROBE_LAB_KEEP"    // where the host keeps results; asks the guest for a capture
 	envAgent   = "VPNPROBE_LAB_AGENT"   // the agent binary, by its path on the host
+	envCase    = "VPNPROBE_LAB_CASE"    // which cases of RunCases to run; the host's and the guest's
 )
 
 // verdictFile, in the results directory, holds the verdict of the subtest.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,8 +35,9 @@ const (
 	streamPort = 7000
 	// streamTick is as fine as the guest's clock allows.
 	streamTick = 10 * time.Millisecond
-	// streamPatience is how long the last packets may be on their way.
-	streamPatience = 500 * time.Millisecond
+	// streamPatience is how long the next packet may be on its way when all
+	// are sent: more than a busy machine holds one up.
+	streamPatience = time.Second
 )
 
 func (s *Stream) setDefaults(l *Lab) {
@@ -84,28 +86,30 @@ func (l *Lab) Stream(s Stream) (end func() Streamed) {
 	for range s.Flows {
 		flows = append(flows, l.dialFrom(s, port))
 	}
-	count := make(chan int)
+	var arrived atomic.Int64
+	counted := make(chan struct{})
 	go func() {
-		n, buf := 0, make([]byte, 1<<16)
-		for {
+		defer close(counted)
+		for buf := make([]byte, 1<<16); ; arrived.Add(1) {
 			if _, _, err := to.ReadFrom(buf); err != nil {
-				count <- n
-				return
+				return // closed
 			}
-			n++
 		}
 	}()
-	sent := make(chan int)
+	sent := make(chan int, 1)
 	go func() { sent <- s.send(flows) }()
 	return func() Streamed {
 		n := <-sent
-		to.SetReadDeadline(time.Now().Add(streamPatience))
-		arrived := <-count
+		for before := int64(-1); arrived.Load() < int64(n) && before != arrived.Load(); {
+			before = arrived.Load()
+			eventually(streamPatience, func() bool { return arrived.Load() >= int64(n) })
+		}
 		to.Close()
+		<-counted
 		for _, c := range flows {
 			c.Close()
 		}
-		return Streamed{n, arrived}
+		return Streamed{n, int(arrived.Load())}
 	}
 }
 
