@@ -5,7 +5,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X vpnprobe/internal/version.Version=$(VERSION)
-FUZZTIME ?= 2s
+FUZZTIME ?= 1s
 
 .PHONY: agent demo test packages check unit fuzz lab bench clean
 

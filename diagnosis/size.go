@@ -106,14 +106,16 @@ func blackHole(f *facts) verdict {
 	}
 	stuck := f.tcpStuck()
 	var seen []Text
-	confidence := Possible
+	confidence, alone := Possible, false
 	for _, m := range blackHoles(f.innerSizes()) {
-		if f.tcpPasses(m.Target, m.MTU.Or(0)) {
+		if f.tcpPasses(m.Target, m.MTU.Or(0)) || f.innerPasses(m) {
 			continue // only of pings
 		}
 		seen = append(seen, sizeText(m), f.sideText(m))
-		if m.Lost.Known() || f.outerAgrees(m) {
+		if f.outerAgrees(m) {
 			confidence = Likely
+		} else {
+			alone = true
 		}
 	}
 	for _, t := range stuck {
@@ -126,6 +128,7 @@ func blackHole(f *facts) verdict {
 	case len(seen) == 0:
 		v := yes(witness, sizeText(outer), say("side: underlay, between the two gateways", "位置：底层网络，两端网关之间"))
 		v.evidence = append(v.evidence, lostText(outer)...)
+		v.harmless = f.tcpFine()
 		if witness == Possible {
 			v.evidence = append(v.evidence, say("only pings of these sizes were seen to vanish: a gateway may ignore large ones", "仅观测到这些大小的 ping 丢失：网关可能不应答大包 ping"))
 			v.harmless = true
@@ -141,7 +144,44 @@ func blackHole(f *facts) verdict {
 	if outside {
 		seen = append(seen, sizeText(outer))
 	}
-	return yes(confidence, seen...)
+	if alone && confidence == Possible {
+		seen = append(seen, say("a host that ignores large pings looks the same: declare one of its tcp_ports to tell", "忽略大包 ping 的主机表现相同：请声明其 tcp_ports 以便区分"))
+	}
+	v := yes(confidence, seen...)
+	v.harmless = len(stuck) == 0 && f.tcpFine()
+	return v
+}
+
+// innerPasses reports whether another host in the same remote subnet was seen to
+// answer larger packets than a search found to pass.
+func (f *facts) innerPasses(m evidence.PathMTU) bool {
+	for _, o := range f.innerSizes() {
+		if o.Target == m.Target || o.MTU.Or(0) <= m.MTU.Or(0) {
+			continue
+		}
+		for _, p := range f.Declared.RemoteSubnets {
+			if p.Contains(o.Target) && p.Contains(m.Target) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// tcpFine reports whether TCP through the tunnel gets its segments across: it
+// was seen to, or this gateway clamps it to what passes. What is lost then does
+// not hurt it.
+func (f *facts) tcpFine() bool {
+	if len(f.tcpStuck()) > 0 {
+		return false
+	}
+	for _, t := range f.TCPSizes {
+		if t.Acked == evidence.Yes && t.Stalled != evidence.Yes {
+			return true
+		}
+	}
+	mss, _ := f.clampTo()
+	return mss > 0 && f.clamped(mss)
 }
 
 // outerBlackHole returns the black hole between the gateways and how sure it
@@ -187,15 +227,17 @@ func inSubnets(a netip.Addr, list []netip.Prefix) bool {
 // this is kept from those who send them.
 func pmtudICMPFiltered(f *facts) verdict {
 	if o, ok := f.outer(); ok && o.State == evidence.MTUBlackHole && f.Capture.Seen() {
-		if e, ok := f.icmpAbout("icmp udp500 udp4500 esp", evidence.FragNeeded); ok && e.MTU.Or(0) >= o.MTU.Or(0) && near(e.MTU.Or(0), o.MTU.Or(0)) {
-			return yes(Certain, sizeText(o), icmpText(e),
+		// What is about other packets may be due to another limit, or forged.
+		e, told := f.icmpAbout("icmp", evidence.FragNeeded)
+		if told && e.MTU.Or(0) >= o.MTU.Or(0) && near(e.MTU.Or(0), o.MTU.Or(0)) && o.Cached.Or(0) > e.MTU.Or(0) {
+			return yes(Likely, sizeText(o), icmpText(e),
 				say("it reached this host's interface (MTU %d) but not its IP: a firewall of this host drops it", "该消息（MTU %d）到达本机接口，但未到达 IP 层：被本机防火墙丢弃", e.MTU.Or(0)))
 		}
 	}
 	// Behind the gateway: what does not fit into the tunnel is exactly what
 	// vanishes, and the gateway has to say so but does not.
 	sum, ok := f.TunnelMTU.Get()
-	if !ok || !sum.Measured || f.saUp() == evidence.Yes {
+	if !ok || !sum.Measured || f.saUp() != evidence.No {
 		return no
 	}
 	if o, ok := f.outer(); !ok || o.State == evidence.MTUBlackHole {
@@ -215,11 +257,15 @@ func pmtudICMPFiltered(f *facts) verdict {
 // where only pings are, it may be the gateway's policy.
 func fragmentsDropped(f *facts) verdict {
 	o, ok := f.outer()
-	if !ok || !lostAll(o.Fragmented.Tried) {
+	if !ok || !lostAll(o.Fragmented.Tried) || o.Fragmented.Expired > 0 {
 		return no
 	}
-	v := yes(Possible, fragmentsText(o))
-	used := f.Capture.Out.Fragments.ESP.First+f.Capture.Out.Fragments.ESPInUDP.First > 0
+	return f.fragmentsMatter(yes(Possible, fragmentsText(o)))
+}
+
+// fragmentsMatter is a verdict on pings in fragments, with what tells whether it
+// is about more than pings.
+func (f *facts) fragmentsMatter(v verdict) verdict {
 	ike := false
 	for _, l := range f.Ladder.Large {
 		switch {
@@ -232,13 +278,20 @@ func fragmentsDropped(f *facts) verdict {
 	}
 	switch {
 	case ike:
-		v.confidence = Likely
-	case used:
+		if v.confidence == Possible {
+			v.confidence = Likely
+		}
+	case f.sendsFragments():
 		v.evidence = append(v.evidence, say("and the tunnel's own packets leave in fragments", "且隧道自身的报文以分片发出"))
 	default:
 		return v.info(say("only pings in fragments were seen to vanish, and the tunnel sends none", "仅观测到分片的 ping 丢失，且隧道未发送分片"))
 	}
 	return v
+}
+
+// sendsFragments reports whether the tunnel's own packets leave in fragments.
+func (f *facts) sendsFragments() bool {
+	return f.Capture.Out.Fragments.ESP.First+f.Capture.Out.Fragments.ESPInUDP.First > 0
 }
 
 // info is v as something only worth knowing, and why.
@@ -255,12 +308,12 @@ func lostAll(t evidence.Tried) bool { return t.Sent >= 3 && t.Answered == 0 }
 // fragment comes first. Networks do reorder fragments now and then.
 func fragmentOrder(f *facts) verdict {
 	o, ok := f.outer()
-	if !ok || !lostAll(o.Fragmented.Reversed) || o.Fragmented.Answered < 2 {
+	if !ok || !lostAll(o.Fragmented.Reversed) || o.Fragmented.Answered == 0 || o.Fragmented.Expired > 0 {
 		return no
 	}
 	v := yes(Likely, say("in fragments to %s: %d of %d answered in order, 0 of %d with the last one first", "发往 %s 的分片报文：按序应答 %d/%d，末片先发应答 0/%d",
 		o.Target, o.Fragmented.Answered, o.Fragmented.Sent, o.Fragmented.Reversed.Sent))
-	v.harmless = f.Capture.Out.Fragments.ESP.First+f.Capture.Out.Fragments.ESPInUDP.First == 0
+	v.harmless = !f.sendsFragments()
 	return v
 }
 
@@ -269,7 +322,7 @@ func fragmentOrder(f *facts) verdict {
 func reassemblyFailing(f *facts) verdict {
 	for _, m := range f.MTUs {
 		if n := m.Fragmented.Expired; n > 0 {
-			return yes(Certain, say("%s gave up on %d packets of ours of which fragments were missing (ICMP: reassembly time exceeded)", "%s 因分片缺失放弃了本端的 %d 个报文（ICMP：重组超时）", m.Target, n))
+			return f.fragmentsMatter(yes(Certain, say("%s gave up on %d packets of ours of which fragments were missing (ICMP: reassembly time exceeded)", "%s 因分片缺失放弃了本端的 %d 个报文（ICMP：重组超时）", m.Target, n)))
 		}
 	}
 	return no
@@ -333,36 +386,63 @@ func sizeHole(f *facts) verdict {
 	return v
 }
 
+// clampTo returns the MSS to clamp TCP through this tunnel to, by what fits and
+// what passes, and the packet that it is of, in bytes; 0 where that is unknown.
+func (f *facts) clampTo() (mss, packet int) {
+	sum, ok := f.TunnelMTU.Get()
+	if !ok {
+		return 0, 0
+	}
+	packet = sum.Inner
+	for _, m := range blackHoles(f.innerSizes()) {
+		if !f.innerPasses(m) && !f.tcpPasses(m.Target, m.MTU.Or(0)) {
+			packet = min(packet, m.MTU.Or(packet))
+		}
+	}
+	if f.innerV6() {
+		return packet - 60, packet
+	}
+	return packet - 40, packet
+}
+
+// innerV6 reports whether only IPv6 goes through the tunnel.
+func (f *facts) innerV6() bool {
+	for _, p := range f.Declared.RemoteSubnets {
+		if p.Addr().Is4() {
+			return false
+		}
+	}
+	return len(f.Declared.RemoteSubnets) > 0
+}
+
+// clamped reports whether a rule of this host keeps the MSS within a limit.
+func (f *facts) clamped(mss int) bool {
+	for _, c := range f.Host.MSSClamps.Rules {
+		if c.Covers != evidence.No && (c.V4 && !f.innerV6() || c.V6 && f.innerV6()) && c.MSS.Or(mss+1) <= mss {
+			return true
+		}
+	}
+	return false
+}
+
 // mssNotClamped: sizes are a problem on this tunnel, and this gateway does not
 // do what would hide it from TCP. A tunnel whose path MTU discovery works needs
 // no clamp.
 func mssNotClamped(f *facts) verdict {
-	sum, ok := f.TunnelMTU.Get()
-	if !ok || f.Host.MSSClamps.Readable != evidence.Yes || f.saUp() != evidence.Yes {
+	mss, packet := f.clampTo()
+	if mss <= 0 || f.Host.MSSClamps.Readable != evidence.Yes || f.saUp() != evidence.Yes || f.clamped(mss) {
 		return no
 	}
-	inner := sum.Inner
-	for _, m := range blackHoles(f.innerSizes()) {
-		inner = min(inner, m.MTU.Or(inner))
-	}
-	hurts := blackHole(f)
-	if fragmented := espFragmented(f); !(hurts.holds && !hurts.harmless) && !(fragmented.holds && !fragmented.harmless) && !pmtudICMPFiltered(f).holds {
+	confidence := Certain
+	switch hole, cut := blackHole(f), espFragmented(f); {
+	case hole.holds && !hole.harmless:
+		confidence = hole.confidence
+	case cut.holds && !cut.harmless, pmtudICMPFiltered(f).holds:
+	default:
 		return no
 	}
-	v4 := true
-	for _, p := range f.Declared.RemoteSubnets {
-		v4 = v4 && p.Addr().Is4()
-	}
-	mss := inner - 40
-	if !v4 {
-		mss = inner - 60
-	}
-	for _, c := range f.Host.MSSClamps.Rules {
-		if c.Covers != evidence.No && (c.V4 && v4 || c.V6 && !v4) && c.MSS.Or(mss+1) <= mss {
-			return no
-		}
-	}
-	v := yes(Certain, say("TCP through this tunnel fits with an MSS of at most %d bytes (%d inside, %s, less %d of headers)", "隧道内 TCP 的 MSS 不得超过 %d 字节（内层 %d，%s，减去头部 %d）", mss, inner, sum.Suite, inner-mss))
+	sum, _ := f.TunnelMTU.Get()
+	v := yes(confidence, say("TCP through this tunnel fits with an MSS of at most %d bytes (%d inside, %s, less %d of headers)", "隧道内 TCP 的 MSS 不得超过 %d 字节（内层 %d，%s，减去头部 %d）", mss, packet, sum.Suite, packet-mss))
 	for _, c := range f.Host.MSSClamps.Rules {
 		v.evidence = append(v.evidence, say("present rule in %s: %s", "现有规则（%s）：%s", c.Where, c.Rule))
 	}

@@ -142,7 +142,7 @@ func TestSizes(t *testing.T) {
 		{"ssh freezes", both(sized(1500, passes(evidence.Gateway, 1500), passes(evidence.Inner, 1446)), tcp(func(t *evidence.TCPSize) { t.Acked = evidence.No })), blackHole, "", "not acknowledged"},
 		{"the answer freezes", both(sized(1500, passes(evidence.Gateway, 1500)), tcp(func(t *evidence.TCPSize) { t.Stalled = evidence.Yes; t.Received = evidence.Some(500) })), blackHole, "", "never comes"},
 
-		{"this host's firewall drops too big", both(sized(1400, vanishes(evidence.Gateway, 1400), vanishes(evidence.Inner, 1346)), func(s *evidence.Snapshot) {
+		{"this host's firewall drops too big", both(sized(1400, edited(vanishes(evidence.Gateway, 1400), func(m *evidence.PathMTU) { m.Cached = evidence.Some(1500) }), vanishes(evidence.Inner, 1346)), func(s *evidence.Snapshot) {
 			s.Capture.ICMP = []evidence.WireICMP{{Sender: isp, Reason: evidence.FragNeeded, MTU: evidence.Some(1400), About: "icmp", Ours: true, Count: 3, Last: now}}
 		}), "pmtud_icmp_filtered", "", "not its IP"},
 		{"an old too big of another size", both(sized(1400, vanishes(evidence.Gateway, 1400), vanishes(evidence.Inner, 1346)), func(s *evidence.Snapshot) {
@@ -160,7 +160,12 @@ func TestSizes(t *testing.T) {
 		{"fragments out of order are lost, and some are sent", both(sized(1500, edited(passes(evidence.Gateway, 1500), func(m *evidence.PathMTU) { m.Fragmented.Reversed.Answered = 0 })),
 			func(s *evidence.Snapshot) { s.Capture.Out.Fragments.ESP = evidence.FragmentCount{First: 1, Last: 1} }), "fragment_order_dropped", "", "last one first"},
 		{"fragments out of order are lost, none is sent", sized(1500, edited(passes(evidence.Gateway, 1500), func(m *evidence.PathMTU) { m.Fragmented.Reversed.Answered = 0 })), OK, "fragment_order_dropped", ""},
-		{"fragments stay incomplete", sized(1500, edited(passes(evidence.Gateway, 1500), func(m *evidence.PathMTU) { m.Fragmented.Answered, m.Fragmented.Expired = 2, 1 })), "reassembly_failing", "", "gave up on 1"},
+		{"fragments stay incomplete", both(sized(1500, edited(passes(evidence.Gateway, 1500), func(m *evidence.PathMTU) { m.Fragmented.Answered, m.Fragmented.Expired = 0, 1 })), noIKEFragments), "reassembly_failing", "", "gave up on 1"},
+		{"pings in fragments stay incomplete, nothing else is sent in any", sized(1500, edited(passes(evidence.Gateway, 1500), func(m *evidence.PathMTU) { m.Fragmented.Expired = 1 })), OK, "reassembly_failing", "sends none"},
+		{"one inner host ignores large pings, another does not", both(sized(1500, passes(evidence.Gateway, 1500), vanishes(evidence.Inner, 1024),
+			edited(passes(evidence.Inner, 1446), func(m *evidence.PathMTU) { m.Target = inner.Next() }))), OK, "", ""},
+		{"a black hole outside that TCP is kept from", both(sized(1492, vanishes(evidence.Gateway, 1492),
+			edited(vanishes(evidence.Gateway, 1492), func(m *evidence.PathMTU) { m.Probe = evidence.MTUByIKE })), tcp(func(*evidence.TCPSize) {})), OK, blackHole, "side: underlay"},
 
 		{"hole", sized(1500, edited(passes(evidence.Gateway, 1500), func(m *evidence.PathMTU) { m.Holes = []evidence.SizeRange{{From: 1373, To: 1472}} })), "size_hole", "", "1373 to 1472"},
 		{"hole inside", sized(1500, passes(evidence.Gateway, 1500), edited(passes(evidence.Inner, 1446), func(m *evidence.PathMTU) { m.Holes = []evidence.SizeRange{{From: 1300, To: 1400}} })), "size_hole", "", "1300 to 1400"},

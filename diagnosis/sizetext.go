@@ -35,8 +35,8 @@ func clampText(p netip.Prefix, to string, mss int) Text {
 	if to == "saddr" {
 		flag = "-s"
 	}
-	return say("add: nft add rule inet filter forward %s %s %s tcp flags syn tcp option maxseg size set %d; or: %s -t mangle -A FORWARD %s %[3]s -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss %[4]d",
-		"添加：nft add rule inet filter forward %s %s %s tcp flags syn tcp option maxseg size set %d；或：%s -t mangle -A FORWARD %s %[3]s -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss %[4]d",
+	return say("in your forward chain: nft add rule inet filter forward %s %s %s tcp flags syn tcp option maxseg size set %d; or: %s -t mangle -A FORWARD %s %[3]s -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss %[4]d",
+		"在 forward 链中添加：nft add rule inet filter forward %s %s %s tcp flags syn tcp option maxseg size set %d；或：%s -t mangle -A FORWARD %s %[3]s -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss %[4]d",
 		family, to, p, mss, tables, flag)
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"vpnprobe/config"
 	"vpnprobe/evidence"
@@ -12,7 +13,13 @@ import (
 // outerSizes looks which sizes pass between the gateways.
 func (p *peer) outerSizes(ctx context.Context, a netip.Addr) error {
 	cfg := pmtu.Config{Target: a, Role: evidence.Gateway, Source: p.cfg.Source}
-	p.sizes(ctx, cfg, func(m evidence.PathMTU) { p.witness(ctx, cfg, m) })
+	var seen time.Time
+	p.sizes(ctx, cfg, func(m evidence.PathMTU) {
+		if t := m.Time.Or(time.Time{}); !t.Equal(seen) { // else it is the same search, reported again
+			seen = t
+			p.witness(ctx, cfg, m)
+		}
+	})
 	return nil
 }
 
@@ -22,19 +29,25 @@ func (p *peer) innerSizes(ctx context.Context, in config.Inner) error {
 	return nil
 }
 
-// sizes watches a path MTU. An on-demand run searches until it finds one, and
-// then sweeps for holes.
+// sweepEvery is about how often the daemon sweeps a path for holes.
+const sweepEvery = 24 * time.Hour
+
+// sizes watches a path MTU, out of step with other paths. An on-demand run
+// searches, once more if that finds nothing, and then sweeps for holes.
 func (p *peer) sizes(ctx context.Context, cfg pmtu.Config, then func(evidence.PathMTU)) {
 	report := func(m evidence.PathMTU) {
 		p.keepMTU(m)
 		then(m)
 	}
 	if !p.pace.once {
-		pmtu.Watch(ctx, cfg, pmtu.Pace{Raise: p.pace.mtu}, report)
+		name := p.cfg.Name + " " + cfg.Target.String()
+		if sleep(ctx, phase(10*time.Second, name)) {
+			pmtu.Watch(ctx, cfg, pmtu.Pace{Raise: p.pace.mtu, Sweep: sweepEvery/2 + phase(sweepEvery, name)}, report)
+		}
 		return
 	}
 	for _, look := range []func(context.Context, pmtu.Config) (evidence.PathMTU, error){pmtu.Search, pmtu.Sweep} {
-		for {
+		for tries := range 3 {
 			m, err := look(ctx, cfg)
 			if ctx.Err() != nil {
 				return
@@ -45,12 +58,15 @@ func (p *peer) sizes(ctx context.Context, cfg pmtu.Config, then func(evidence.Pa
 			if report(m); m.MTU.Known() {
 				break
 			}
-			if !sleep(ctx, p.pace.tcp) {
+			if tries == 2 || !sleep(ctx, p.pace.tcp) {
 				return
 			}
 		}
 	}
 }
+
+// witnessFor is how long the answers of IKE count.
+const witnessFor = 30 * time.Minute
 
 func (p *peer) keepMTU(m evidence.PathMTU) {
 	p.state.setMTU(m)
@@ -67,6 +83,9 @@ func (p *peer) witness(ctx context.Context, cfg pmtu.Config, m evidence.PathMTU)
 		if m.State == evidence.MTUFull || m.State == evidence.MTUReduced {
 			p.state.forgetMTU(cfg.Role, cfg.Target, by.probe)
 			continue
+		}
+		if time.Since(p.state.mtuFound(cfg.Role, cfg.Target, by.probe)) < witnessFor {
+			return // it is not asked again for what it said
 		}
 		cfg.Probe, cfg.Port = by.probe, p.env.IKEPorts[by.port]
 		w, err := pmtu.Search(ctx, cfg)

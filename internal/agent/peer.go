@@ -117,6 +117,7 @@ func (p *peer) outer(ctx context.Context, a netip.Addr, wg *sync.WaitGroup) {
 	for _, port := range []uint16{500, 4500} {
 		wg.Go(func() { p.supervise(ctx, "ike", func(ctx context.Context) error { return p.heartbeat(ctx, a, port) }) })
 	}
+	wg.Go(func() { p.supervise(ctx, "mss clamps", p.watchClamps) })
 	wg.Go(func() { p.supervise(ctx, "ladder", func(ctx context.Context) error { return p.climb(ctx, a) }) })
 	wg.Go(func() { p.supervise(ctx, "path mtu", func(ctx context.Context) error { return p.outerSizes(ctx, a) }) })
 }

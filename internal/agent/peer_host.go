@@ -9,22 +9,14 @@ import (
 	"vpnprobe/evidence"
 )
 
-// clampsEvery is how often the firewall is read, which may be large.
-const clampsEvery = time.Minute
-
 // watchHost reads the host's side of the way to the gateway.
 func (p *peer) watchHost(ctx context.Context, a netip.Addr) error {
 	use := p.env.captures.join(capture.Peer{
 		Name: p.cfg.Name, Addrs: []netip.Addr{a}, Local: p.cfg.LocalSubnets, Remote: p.cfg.RemoteSubnets,
 	}, p.pace.tunnelWin)
 	defer use.leave()
-	var clampsRead time.Time
 	for {
 		h := p.readHost(a)
-		if len(h.Tunnel.SAs) > 0 && time.Since(clampsRead) >= clampsEvery {
-			p.state.setClamps(p.env.Host.MSSClamps(ctx, p.cfg.LocalSubnets, p.cfg.RemoteSubnets))
-			clampsRead = time.Now()
-		}
 		in, out := p.state.setHost(h, time.Now())
 		p.env.sub.AddTunnel(p.cfg.Name, in, out)
 		iface := p.cfg.Interface

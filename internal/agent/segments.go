@@ -14,6 +14,24 @@ import (
 // sizes that it found to be lost, or of which it could learn nothing.
 const unsettled = time.Minute
 
+// clampsEvery is how often the firewall is read, which may be large.
+const clampsEvery = time.Minute
+
+// watchClamps reads now and then what this host does to the MSS of TCP, where it
+// is the tunnel's end.
+func (p *peer) watchClamps(ctx context.Context) error {
+	for {
+		wait := p.pace.poll
+		if p.state.holdsSA() {
+			p.state.setClamps(p.env.Host.MSSClamps(ctx, p.cfg.LocalSubnets, p.cfg.RemoteSubnets))
+			wait = clampsEvery
+		}
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
 // segments looks now and then which segments a connection to one inner port
 // gets across, once it is known to accept any.
 func (p *peer) segments(ctx context.Context, in config.Inner, port uint16) error {

@@ -201,6 +201,17 @@ func (s *state) setMTU(m evidence.PathMTU) {
 	s.mtus[k] = m
 }
 
+// mtuFound is when the newest search of a kind that found a path MTU began.
+func (s *state) mtuFound(role evidence.Role, target netip.Addr, probe evidence.MTUProbe) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.mtus[mtuKey{echoKey{role, target}, probe}]
+	if !m.MTU.Known() {
+		return time.Time{}
+	}
+	return m.Time.Or(time.Time{})
+}
+
 // forgetMTU drops a result that no longer says anything.
 func (s *state) forgetMTU(role evidence.Role, target netip.Addr, probe evidence.MTUProbe) {
 	s.mu.Lock()

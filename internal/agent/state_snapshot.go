@@ -51,7 +51,9 @@ func (s *state) snapshot(now time.Time) *evidence.Snapshot {
 		}
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(s.tcpSizes), netip.AddrPort.Compare) {
-		snap.TCPSizes = append(snap.TCPSizes, s.tcpSizes[k])
+		if s.tcp[k].Connected == evidence.Yes { // else it says nothing of now
+			snap.TCPSizes = append(snap.TCPSizes, s.tcpSizes[k])
+		}
 	}
 	snap.Host.MSSClamps = s.clamps
 	snap.Host.Tunnel.In, snap.Host.Tunnel.Out, snap.Host.Tunnel.Over = s.carried.sum()

@@ -32,7 +32,7 @@ func (e engine) confirm(ctx context.Context, cfg Config, prev evidence.PathMTU) 
 		now = prev
 		return now, evidence.Unknown, nil
 	}
-	c := confirmation{mtu: mtu}
+	c := confirmation{mtu: mtu, quiet: len(prev.Bogus) > 0}
 	now, err = e.run(ctx, cfg, "confirm path MTU to", func(ctx context.Context, r *run, s *search) error {
 		c.search = s
 		return r.sizes(ctx, c.next)
@@ -55,6 +55,7 @@ func (e engine) confirm(ctx context.Context, cfg Config, prev evidence.PathMTU) 
 type confirmation struct {
 	*search
 	mtu   int
+	quiet bool // a larger one would draw a lie again, which the kernel believes
 	begun bool
 }
 
@@ -64,7 +65,7 @@ func (c *confirmation) next() []int {
 		c.begun = true
 		small := c.small
 		sizes := []int{small, c.mtu, small, c.mtu + 1, small, c.mtu, small}
-		if c.mtu+1 > c.top {
+		if c.mtu+1 > c.top || c.quiet {
 			sizes = slices.Delete(sizes, 2, 4)
 		}
 		return sizes

@@ -63,7 +63,7 @@ func (r *run) linkMTU(ctx context.Context) (int, error) {
 }
 
 // sizes sends whole packets of the sizes that next returns, until it returns
-// none.
+// none, or none that can be sent.
 func (r *run) sizes(ctx context.Context, next func() []int) error {
 	for {
 		sizes := next()
@@ -74,8 +74,12 @@ func (r *run) sizes(ctx context.Context, next func() []int) error {
 		for i, n := range sizes {
 			list[i].size = n
 		}
+		sent, refused := len(r.h.list), len(r.h.local)
 		if err := r.send(ctx, list); err != nil {
 			return err
+		}
+		if len(r.h.list) == sent && len(r.h.local) == refused {
+			return ctx.Err() // nothing new will come of asking again
 		}
 	}
 }

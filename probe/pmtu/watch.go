@@ -86,6 +86,11 @@ func (e engine) watch(ctx context.Context, cfg Config, pace Pace, report func(ev
 		}
 		retry = pace.Confirm
 		raiseAt := begun.Add(pace.Raise)
+		if len(m.Bogus) > 0 {
+			// Each packet that is too large draws the lie again, and the kernel
+			// would never forget it.
+			raiseAt = begun.Add(max(pace.Raise, DefaultSweep))
+		}
 		if pace.Sweep > 0 && sweepAt.Before(raiseAt) {
 			raiseAt = sweepAt
 		}
