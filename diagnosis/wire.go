@@ -78,16 +78,17 @@ func espFragmented(f *facts) verdict {
 		w     evidence.WireTraffic
 		name  Text
 		whole bool
+		own   uint64
 	}{
-		{f.Capture.Out, say("out", "发出"), f.Capture.Whole()},
-		{f.Capture.In, say("in", "收到"), f.Capture.Conclusive()},
+		{f.Capture.Out, say("out", "发出"), f.Capture.Whole(), 0},
+		{f.Capture.In, say("in", "收到"), f.Capture.Conclusive(), f.largeProbes()},
 	} {
 		for _, k := range []struct {
 			c    evidence.FragmentCount
 			name string
 		}{{d.w.Fragments.ESP, "ESP"}, {d.w.Fragments.ESPInUDP, "UDP 4500"}} {
 			// Without a first fragment nothing tells that a part belongs to a flow.
-			if k.c.First < minWirePackets || espPackets(d.w) == 0 {
+			if k.c.First < minWirePackets+d.own || espPackets(d.w) == 0 {
 				continue
 			}
 			t := Text{
@@ -109,6 +110,20 @@ func espFragmented(f *facts) verdict {
 		}
 	}
 	return v
+}
+
+// largeProbes is how many large packets of ours went through the tunnel, at
+// most. Their answers are as large, and may be fragmented where those of others,
+// which must not be, never are.
+func (f *facts) largeProbes() (n uint64) {
+	for _, m := range f.MTUs {
+		for _, s := range m.Sizes {
+			if m.Role == evidence.Inner && s.Size >= 1280 {
+				n += uint64(s.Sent)
+			}
+		}
+	}
+	return n
 }
 
 // icmpAbout returns the newest ICMP error with one of the reasons about this

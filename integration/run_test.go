@@ -142,6 +142,9 @@ func testLiveTunnel(t *testing.T) {
 	const (
 		soak    = 70 * time.Second
 		packets = int(soak / (50 * time.Millisecond))
+		// A busy machine drops one now and then; a tunnel that is down for a fifth
+		// of a second loses more.
+		dropped = 3
 	)
 	for _, peer := range peers {
 		lab.Run(t, peer.name, lab.Config{DaemonB: peer.daemon, Identified: true}, func(l *lab.Lab) {
@@ -156,7 +159,7 @@ func testLiveTunnel(t *testing.T) {
 				n := l.B.IKE.HalfOpen()
 				highest, last = max(highest, min(n, last)), n
 			}
-			if n := answered(); n != packets {
+			if n := answered(); n < packets-dropped {
 				t.Errorf("%d of %d packets crossed the tunnel", n, packets)
 			}
 			all := reports()

@@ -69,7 +69,9 @@ func (p *peer) sizes(ctx context.Context, cfg pmtu.Config, then func(evidence.Pa
 const witnessFor = 30 * time.Minute
 
 func (p *peer) keepMTU(m evidence.PathMTU) {
-	p.state.setMTU(m)
+	if c, ok := p.state.setMTU(m).Get(); ok {
+		p.log.Info("path MTU changed", "role", c.Role, "target", c.Target, "from", c.From, "to", c.To)
+	}
 	p.env.sub.ObservePathMTU(p.cfg.Name, m)
 }
 

@@ -185,20 +185,23 @@ func (s *state) addTCP(r evidence.TCPResult) {
 // maxChanges bounds what a path that changes all the time makes a snapshot hold.
 const maxChanges = 16
 
-// setMTU keeps the newest result of a search, and notes what changed since the
-// one before.
-func (s *state) setMTU(m evidence.PathMTU) {
+// setMTU keeps the newest result of a search, and notes and returns what changed
+// since the one before that found a path MTU.
+func (s *state) setMTU(m evidence.PathMTU) (changed evidence.Opt[evidence.MTUChange]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := mtuKey{echoKey{m.Role, m.Target}, m.Probe}
 	if to, ok := m.MTU.Get(); ok {
 		if from := s.lastMTU[k]; from > 0 && from != to {
-			s.changes = append(s.changes, evidence.MTUChange{Role: m.Role, Target: m.Target, Time: time.Now(), From: from, To: to})
+			c := evidence.MTUChange{Role: m.Role, Target: m.Target, Time: time.Now(), From: from, To: to}
+			changed = evidence.Some(c)
+			s.changes = append(s.changes, c)
 			s.changes = s.changes[max(0, len(s.changes)-maxChanges):]
 		}
 		s.lastMTU[k] = to
 	}
 	s.mtus[k] = m
+	return changed
 }
 
 // mtuFound is when the newest search of a kind that found a path MTU began.

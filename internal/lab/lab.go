@@ -184,7 +184,7 @@ func (l *Lab) Retell(change func(*Tunnel), gateways ...*Gateway) {
 // returned waits for the end, and tells how many were answered.
 func (l *Lab) Traffic(packets int) (answered func() int) {
 	l.t.Helper()
-	ping := l.LanA.Command(fmt.Sprintf("ping -n -q -i 0.05 -W 2 -c %d %s", packets, LanBHost))
+	ping := l.LanA.Command(fmt.Sprintf("ping -n -q -i 0.05 -W 10 -c %d %s", packets, LanBHost))
 	var out bytes.Buffer
 	ping.Stdout, ping.Stderr = &out, &out
 	if err := ping.Start(); err != nil {
