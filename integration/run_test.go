@@ -100,6 +100,7 @@ var peers = []struct {
 // TestHeartbeats lets the peer have as many heartbeats as a peer gets in an
 // hour, by several agents that each beat at their fastest.
 func TestHeartbeats(t *testing.T) {
+	t.Parallel()
 	const (
 		agents = 6
 		hour   = int(time.Hour / (10 * time.Second)) // at the default interval

@@ -50,6 +50,7 @@ func (p *peer) sizes(ctx context.Context, cfg pmtu.Config, then func(evidence.Pa
 		for tries := range 3 {
 			m, err := look(ctx, cfg)
 			if ctx.Err() != nil {
+				p.keepPart(cfg, m)
 				return
 			}
 			if err != nil {
@@ -63,6 +64,19 @@ func (p *peer) sizes(ctx context.Context, cfg pmtu.Config, then func(evidence.Pa
 			}
 		}
 	}
+}
+
+// keepPart keeps what the time of an on-demand run was enough for, if it is more
+// than was known.
+func (p *peer) keepPart(cfg pmtu.Config, m evidence.PathMTU) {
+	whole := p.state.pathMTU(cfg.Role, cfg.Target, m.Probe)
+	if !m.MTU.Known() || m.Packets <= whole.Packets {
+		return
+	}
+	if m.MTU == whole.MTU && !m.Lost.Known() {
+		m.Lost = whole.Lost
+	}
+	p.keepMTU(m)
 }
 
 // witnessFor is how long the answers of IKE count.
@@ -86,7 +100,7 @@ func (p *peer) witness(ctx context.Context, cfg pmtu.Config, m evidence.PathMTU)
 			p.state.forgetMTU(cfg.Role, cfg.Target, by.probe)
 			continue
 		}
-		if time.Since(p.state.mtuFound(cfg.Role, cfg.Target, by.probe)) < witnessFor {
+		if w := p.state.pathMTU(cfg.Role, cfg.Target, by.probe); w.MTU.Known() && time.Since(w.Time.Or(time.Time{})) < witnessFor {
 			return // it is not asked again for what it said
 		}
 		cfg.Probe, cfg.Port = by.probe, p.env.IKEPorts[by.port]

@@ -204,15 +204,11 @@ func (s *state) setMTU(m evidence.PathMTU) (changed evidence.Opt[evidence.MTUCha
 	return changed
 }
 
-// mtuFound is when the newest search of a kind that found a path MTU began.
-func (s *state) mtuFound(role evidence.Role, target netip.Addr, probe evidence.MTUProbe) time.Time {
+// pathMTU returns the newest result of a search of a kind.
+func (s *state) pathMTU(role evidence.Role, target netip.Addr, probe evidence.MTUProbe) evidence.PathMTU {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.mtus[mtuKey{echoKey{role, target}, probe}]
-	if !m.MTU.Known() {
-		return time.Time{}
-	}
-	return m.Time.Or(time.Time{})
+	return s.mtus[mtuKey{echoKey{role, target}, probe}]
 }
 
 // forgetMTU drops a result that no longer says anything.
