@@ -172,12 +172,10 @@ func TestSizes(t *testing.T) {
 		{"DF cleared, and the tunnel hangs", sized(1500, edited(passes(evidence.Gateway, 1500), func(m *evidence.PathMTU) { m.Cleared = evidence.Yes }), vanishes(evidence.Inner, 1300)), blackHole, "", ""},
 		{"DF cleared, harmless", sized(1500, edited(passes(evidence.Gateway, 1500), func(m *evidence.PathMTU) { m.Cleared = evidence.Yes }), passes(evidence.Inner, 1446)), OK, "df_cleared_fragmented", "don't fragment"},
 
-		{"the answers to our own pings come in fragments", both(sized(1500, passes(evidence.Gateway, 1500), edited(passes(evidence.Inner, 1446), func(m *evidence.PathMTU) {
-			m.Sizes = []evidence.SizeResult{{Size: 1400, Sent: 5, Answered: 5}, {Size: 1446, Sent: 5, Answered: 5}}
-		})), func(s *evidence.Snapshot) { s.Capture.In.Fragments.ESP = evidence.FragmentCount{First: 9, Last: 9} }), OK, "", ""},
-		{"more than the answers to our own pings comes in fragments", both(sized(1500, passes(evidence.Gateway, 1500), edited(passes(evidence.Inner, 1446), func(m *evidence.PathMTU) {
-			m.Sizes = []evidence.SizeResult{{Size: 1400, Sent: 1, Answered: 1}}
-		})), func(s *evidence.Snapshot) { s.Capture.In.Fragments.ESP = evidence.FragmentCount{First: 9, Last: 9} }), "esp_fragmented", "", "9 packets of ESP"},
+		{"the answers to our own pings come in fragments", both(sized(1500, passes(evidence.Gateway, 1500), passes(evidence.Inner, 1446)),
+			func(s *evidence.Snapshot) { s.Capture.In.Fragments.ESP = evidence.FragmentCount{First: 30, Last: 30} }), OK, "", ""},
+		{"more than the answers to our own pings comes in fragments", both(sized(1500, passes(evidence.Gateway, 1500), passes(evidence.Inner, 1446)),
+			func(s *evidence.Snapshot) { s.Capture.In.Fragments.ESP = evidence.FragmentCount{First: 100, Last: 100} }), "esp_fragmented", "", "100 packets of ESP"},
 		{"a lie that is believed", sized(1500, edited(edited(passes(evidence.Gateway, 1500), bogus), func(m *evidence.PathMTU) { m.Cached = evidence.Some(600) })), "ptb_bogus", "", "believes it"},
 		{"a lie that is not", sized(1500, edited(passes(evidence.Gateway, 1500), bogus)), OK, "ptb_bogus", "600"},
 		{"a route with an MTU of its own", sized(1500, edited(passes(evidence.Gateway, 1500), func(m *evidence.PathMTU) { m.Cached = evidence.Some(1400) })), OK, "pmtu_cache_stale", "1400"},

@@ -112,19 +112,14 @@ func espFragmented(f *facts) verdict {
 	return v
 }
 
+// sweptLarge is how many large packets a sweep of a path through the tunnel
+// sends, about: it may not be over yet.
+const sweptLarge = 64
+
 // largeProbes is how many large packets of ours went through the tunnel, at
 // most. Their answers are as large, and may be fragmented where those of others,
 // which must not be, never are.
-func (f *facts) largeProbes() (n uint64) {
-	for _, m := range f.MTUs {
-		for _, s := range m.Sizes {
-			if m.Role == evidence.Inner && s.Size >= 1280 {
-				n += uint64(s.Sent)
-			}
-		}
-	}
-	return n
-}
+func (f *facts) largeProbes() uint64 { return sweptLarge * uint64(len(f.Declared.Inner)) }
 
 // icmpAbout returns the newest ICMP error with one of the reasons about this
 // side's packets of one of the kinds.

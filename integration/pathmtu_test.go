@@ -107,8 +107,7 @@ var sizesFaulty = []sizeCase{
 				l.T().Error("fragments pass: this lab is not what the case says")
 			}
 		},
-		// IKE that is cut up by itself does not suffer.
-		diagnosis: "fragments_dropped", info: "ike_fragment_loss", outer: 1500, flags: longFlags,
+		diagnosis: "fragments_dropped", outer: 1500, flags: []string{"--duration", "15s"},
 	},
 	{
 		name: "reassembly_failing",

@@ -50,8 +50,7 @@ func (p *peer) sizes(ctx context.Context, cfg pmtu.Config, then func(evidence.Pa
 		for tries := range 3 {
 			m, err := look(ctx, cfg)
 			if ctx.Err() != nil {
-				p.keepPart(cfg, m)
-				return
+				return // less may be known of it than before
 			}
 			if err != nil {
 				m.CannotLook = err.Error()
@@ -64,19 +63,6 @@ func (p *peer) sizes(ctx context.Context, cfg pmtu.Config, then func(evidence.Pa
 			}
 		}
 	}
-}
-
-// keepPart keeps what the time of an on-demand run was enough for, if it is more
-// than was known.
-func (p *peer) keepPart(cfg pmtu.Config, m evidence.PathMTU) {
-	whole := p.state.pathMTU(cfg.Role, cfg.Target, m.Probe)
-	if !m.MTU.Known() || m.Packets <= whole.Packets {
-		return
-	}
-	if m.MTU == whole.MTU && !m.Lost.Known() {
-		m.Lost = whole.Lost
-	}
-	p.keepMTU(m)
 }
 
 // witnessFor is how long the answers of IKE count.

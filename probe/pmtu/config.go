@@ -36,7 +36,7 @@ type Config struct {
 	// Interface binds the probes to an interface; "" does not.
 	Interface string
 	// Timeout is how long each round waits; 0 means [DefaultTimeout]. A round
-	// waits for at least two round-trip times.
+	// waits longer where round trips do.
 	Timeout time.Duration
 	// Max is the largest packet to try, in bytes with the IP header; 0 means
 	// the MTU of the outgoing interface. A path that passes Max counts as full.

@@ -28,6 +28,8 @@ type run struct {
 	pacing time.Duration
 	round  int
 	rtt    time.Duration // longest seen
+	begun  time.Time
+	limit  time.Duration // of the whole run
 	look   bool          // at the DF bit, even where nothing hints at it
 }
 
@@ -84,10 +86,21 @@ func (r *run) sizes(ctx context.Context, next func() []int) error {
 	}
 }
 
+// patience is how many of the longest round trips a search may take, where that
+// is more than its time: on a path so slow, that is some six rounds.
+const patience = 12
+
+// errLate ends a search whose time does not suffice for another round.
+var errLate = errors.New("out of time")
+
 // send sends one round of packets and waits for what comes back, until all are
 // decided or the time is over. Packets that the budget has no room for are left
 // out.
 func (r *run) send(ctx context.Context, list []packet) error {
+	wait := max(r.cfg.Timeout, min(2*r.rtt, r.rtt+DefaultTimeout))
+	if time.Since(r.begun)+wait > max(r.limit, patience*r.rtt) {
+		return errLate
+	}
 	r.round++
 	first := len(r.h.list)
 	for i, p := range list {
@@ -108,7 +121,7 @@ func (r *run) send(ctx context.Context, list []packet) error {
 	open := func() bool {
 		return slices.ContainsFunc(r.h.list[first:], func(a *attempt) bool { return !a.decided() })
 	}
-	err := r.collect(ctx, time.Now().Add(max(r.cfg.Timeout, 2*r.rtt)), open)
+	err := r.collect(ctx, time.Now().Add(wait), open)
 	for _, a := range r.h.list[first:] {
 		a.settled = true
 	}

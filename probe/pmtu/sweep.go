@@ -15,7 +15,7 @@ const (
 	// sweepRound is how many sizes one round of a sweep tries.
 	sweepRound = 16
 	// sweepPacing is the time between two of its packets.
-	sweepPacing = 10 * time.Millisecond
+	sweepPacing = 5 * time.Millisecond
 	// sweepSizes is how many sizes the budget has room for, besides a search
 	// and repetitions.
 	sweepSizes = 120
@@ -25,7 +25,7 @@ const (
 // bytes apart, from the least MTU that IP permits up to the largest, so that
 // holes are seen; where the link's MTU is so large that the budget has no room
 // for that, as with jumbo frames, the sizes are farther apart, and the result
-// does not say that it swept. It sends up to 220 packets, 10 ms apart, within
+// does not say that it swept. It sends up to 220 packets, 5 ms apart, within
 // 20 s. It also sends packets of the full size whose time ends on the way, as
 // hops that quote them show whether they are still whole. An IKE port is never
 // swept: that is an error.
