@@ -96,13 +96,13 @@ func TestRecord(t *testing.T) {
 		b := make([]byte, 8+120)
 		b[3] = 7
 		copy(b[8:], strings.Repeat("secret", 20))
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		for seq := range byte(50) {
 			b[7] = seq + 1
 			send(b, 50)
 		}
 	}()
-	code, stdout, stderr := execute(t, "record", "--peer", "198.51.100.2", "--duration", "3s", "--format", "json", path)
+	code, stdout, stderr := execute(t, "record", "--peer", "198.51.100.2", "--duration", "5s", "--format", "json", path)
 	<-sent
 	live := decodeReport(t, []byte(stdout))
 	if code == exitUsage || !strings.Contains(stderr, path+": ") {
